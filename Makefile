@@ -1,0 +1,79 @@
+# One verb a line. Needs make, a shell and Python 3.11 or later with venv; nothing else, and no network
+# once `.venv` is made. What is installed is what constraints.txt names, by its hash.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+CODE := core api worker example docs tests benchmarks
+
+.PHONY: help demo serve test setup lint types layers docs-check unit integration chaos bench fix docs lock clean
+
+help:  ## show what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+demo: setup  ## set up, start everything, run the example through the API, stop
+	@PATH="$(CURDIR)/$(BIN):$$PATH" example/demo
+
+serve: setup  ## run the example's API, worker and Redis until Ctrl-C
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec script-runner serve
+
+test: setup lint types layers docs-check  ## set up, then everything that must pass
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+setup: $(STAMP)  ## make .venv; quick when it is up to date
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "no venv: install your system's package for it (Debian: python3-venv)" >&2; rm -rf $(VENV); exit 1; }
+	@echo "installing what constraints.txt names into $(VENV)"
+	@$(PIP) install --no-deps --require-hashes -r constraints.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) check
+	@touch $@
+
+lint: setup
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: setup
+	$(BIN)/mypy
+
+layers: setup
+	$(BIN)/lint-imports --no-cache
+
+docs-check: setup
+	$(BIN)/python docs/generate_reference.py --check
+
+unit: setup  ## the unit tests
+	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+integration: setup  ## the tests on real processes and a real Redis
+	$(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)
+
+chaos: setup  ## a few minutes of random faults; SEED=n repeats a run
+	$(BIN)/python -m benchmarks.chaos $(if $(SEED),--seed $(SEED))
+
+bench: setup  ## the speed table
+	$(BIN)/python -m benchmarks
+
+fix: setup  ## format, and mend what the linter can
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+docs: setup  ## write the generated pages of docs/reference again
+	$(BIN)/python docs/generate_reference.py
+
+lock:  ## work out constraints.txt again (needs uv); UPGRADE=1 for the newest versions
+	uv pip compile pyproject.toml --group build --group dev --extra s3 --universal --generate-hashes \
+	  --no-header --no-annotate --quiet $(if $(UPGRADE),--upgrade) -o constraints.txt
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

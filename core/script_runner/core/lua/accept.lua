@@ -1,0 +1,32 @@
+-- Make a request a task: record, index, queue and wake-up, or nothing.
+-- ARGV: id, owner, priority, inputs, config digest, max queued, expire ms,
+--       idempotency key, request digest, its ms, reservation
+local id, owner, pri = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local key = p .. 't:' .. id
+if call('EXISTS', key) == 1 then return {'same', id} end
+local idem = ARGV[8] ~= '' and p .. 'k:' .. owner .. ':' .. ARGV[8]
+if idem then
+  local held = call('GET', idem)
+  if held and string.sub(held, 1, 1) == 'T' then
+    local known, digest = string.sub(held, 2, 27), string.sub(held, 29)
+    if call('EXISTS', p .. 't:' .. known) == 1 then
+      if digest ~= ARGV[9] then return {'reused', known} end
+      return {'same', known}
+    end
+  elseif held and held ~= 'R' .. ARGV[11] then
+    return {'busy', ''}
+  end
+end
+local waiting = call('ZCARD', p .. 'ready')
+if waiting + call('ZCARD', p .. 'delayed') >= tonumber(ARGV[6]) then return {'full', ''} end
+local t, seq = now(), call('INCR', p .. 'seq')
+call('HSET', key, 'o', owner, 'st', 'queued', 'cr', t, 'pr', pri, 'sq', seq, 'cd', ARGV[5])
+call('SET', p .. 'i:' .. id, ARGV[4])
+call('ZADD', p .. 'ready', ready_score(pri, seq), id)
+call('ZADD', index(owner, 'queued'), index_score(t, seq), id)
+call('HINCRBY', p .. 'stat', 'accepted', 1)
+if tonumber(ARGV[7]) > 0 then call('ZADD', p .. 'unstarted', t + ARGV[7], id) end
+if ARGV[11] ~= '' then call('ZREM', p .. 'retained', id) end
+if idem then call('SET', idem, 'T' .. id .. ' ' .. ARGV[9], 'PX', ARGV[10]) end
+if call('LLEN', p .. 'wake') < math.min(waiting + 1, @MAX_WAKES@) then wake(1) end
+return {'new', id}

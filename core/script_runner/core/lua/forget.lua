@@ -1,0 +1,13 @@
+-- Remove all that Redis holds of a terminal task.
+-- ARGV: id
+local id = ARGV[1]
+local h = facts(id)
+call('ZREM', p .. 'retained', id)
+if not h[1] then return 0 end
+call('DEL', p .. 't:' .. id, p .. 'r:' .. id, p .. 'i:' .. id)
+if h[3] then
+  call('DEL', output_key(id, h[2], h[3], 'stdout'), output_key(id, h[2], h[3], 'stderr'))
+end
+call('ZREM', index(h[7], h[1]), id)
+call('HINCRBY', p .. 'stat', 'forgotten_' .. h[1], 1)
+return 1

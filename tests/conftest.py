@@ -1,0 +1,29 @@
+"""What holds for every test: its marker comes from its folder, its environment is clean."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from script_runner.core.settings import OLD_NAMES, Settings
+
+FOLDERS = ("unit", "integration")
+TESTS = Path(__file__).parent
+
+#: Variables beside the settings that would lead a test to somebody's real service or files.
+FOREIGN = ("XDG_STATE_HOME", "AWS_", "SCRIPT_RUNNER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def pytest_configure() -> None:
+    settings = {name.upper() for name in Settings.model_fields} | set(OLD_NAMES.values())
+    for name in list(os.environ):
+        if name.upper() in settings or name.upper().startswith(FOREIGN):
+            del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder not in FOLDERS:
+            raise pytest.UsageError(f"{item.path}: a test lies in one of {FOLDERS}")
+        item.add_marker(folder)

@@ -1,0 +1,85 @@
+"""The worker process: ``python -m script_runner.worker``, under its guardian."""
+
+import logging
+import os
+import sys
+import threading
+import warnings
+
+from celery.exceptions import SecurityWarning
+
+from script_runner.core.artifacts import ArtifactStore
+from script_runner.core.config import load_config
+from script_runner.core.errors import ConfigError
+from script_runner.core.redis_queue import RedisQueue, connect
+from script_runner.core.retry import Policy
+from script_runner.core.settings import load_settings
+from script_runner.worker.attempt import Workshop, run_attempt
+from script_runner.worker.celery_app import make_celery, run_celery
+from script_runner.worker.drain import Slots, drain
+from script_runner.worker.process import adopt_orphans
+from script_runner.worker.rundir import Rundirs
+from script_runner.worker.running import RunningAttempts
+from script_runner.worker.supervisor import Supervisor
+
+#: A slot's thread only waits; a thousand of them must not cost much.
+STACK_BYTES = 512 * 1024
+EXIT_CONFIG = 2
+
+log = logging.getLogger("script_runner.worker")
+
+
+def main() -> int:
+    """Check the settings and the configuration, then work until told to stop."""
+    logging.basicConfig(
+        level=os.environ.get("LOG_LEVEL", "INFO").upper(),
+        format="time=%(asctime)s level=%(levelname)s part=worker %(message)s",
+    )
+    # Celery and kombu speak of doorbells; what matters is said here.
+    for name in ("celery", "kombu"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Celery warns that root is dangerous with pickle; only JSON is accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    try:
+        return _work()
+    except ConfigError as error:
+        sys.stderr.writelines(f"error: {problem}\n" for problem in error.problems)
+        return EXIT_CONFIG
+
+
+def _work() -> int:
+    settings = load_settings(os.environ)
+    config = load_config(settings.config)
+    policy = Policy.of(config, settings)
+    artifacts = ArtifactStore(settings.artifacts_url)
+    threading.stack_size(STACK_BYTES)
+    adopt_orphans()
+    slots = Slots()
+    rundirs = Rundirs.open(settings, config, slots.worker)
+    rundirs.sweep()
+    stopping = threading.Event()
+    client = connect(settings.redis_url)
+    queue = RedisQueue(client, settings.redis_namespace, policy, stopping)
+    running = RunningAttempts()
+    supervisor = Supervisor(slots.worker, queue, artifacts, running, settings.max_output_bytes)
+    shop = Workshop(config, settings, policy, queue, artifacts, running, rundirs, os.environ.copy())
+
+    def start_draining() -> None:
+        stopping.set()
+        supervisor.drain_after(settings.drain_grace_seconds)
+
+    def wake() -> int:
+        return drain(slots, queue, stopping, lambda claim: run_attempt(shop, claim))
+
+    app = make_celery(settings, wake)
+    log.info("event=worker_started worker=%s slots=%d", slots.worker, settings.worker_slots)
+    supervisor.start()
+    code = run_celery(app, start_draining)
+    supervisor.stop()
+    rundirs.close()
+    log.info("event=worker_stopped worker=%s", slots.worker)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The three threads that keep a worker's promises while its slots are busy.
+
+*heart* renews leases, recovers the tasks of lost workers and hears of
+cancellations. *clock* ends scripts whose time is over; it needs no Redis, so a
+timeout holds during an outage too. *follower* makes output readable while it
+is written, and removes what is past its retention. They are no part of
+Celery's event loop, which stands still while it reconnects.
+
+A worker that cannot supervise must not run scripts: should one of the threads
+fail, the process ends, its guardian kills the scripts and others take over.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from script_runner.core.artifacts import ArtifactStore
+from script_runner.core.errors import ScriptRunnerError
+from script_runner.core.redis_keys import BEAT_SECONDS, REAP_SECONDS
+from script_runner.core.redis_pipe import is_transient
+from script_runner.core.redis_queue import Cancellations, RedisQueue
+from script_runner.worker.process import reap_orphans
+from script_runner.worker.running import RunningAttempts, StopReason
+
+CLOCK_SECONDS = 0.1
+FOLLOW_SECONDS = 0.25
+SWEEP_SECONDS = 10.0
+SWEEP_TASKS = 200
+#: os.EX_SOFTWARE: the guardian, and whoever watches it, sees that it was a fault.
+EXIT_FAULT = 70
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """See the module; ``start`` once, ``stop`` at the end."""
+
+    def __init__(
+        self,
+        worker: str,
+        queue: RedisQueue,
+        artifacts: ArtifactStore,
+        running: RunningAttempts,
+        max_output_bytes: int,
+    ) -> None:
+        self._worker = worker
+        self._queue = queue
+        self._artifacts = artifacts
+        self._running = running
+        self._max_output_bytes = max_output_bytes
+        self._stopping = threading.Event()
+        self._drain_at: float | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        for step in (self._run_heart, self._run_clock, self._run_follower):
+            thread = threading.Thread(
+                target=_or_die, args=(step,), name=step.__name__.removeprefix("_run_"), daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=2 * BEAT_SECONDS)
+
+    def drain_after(self, grace_seconds: float) -> None:
+        """Hand running tasks back when they have not ended in *grace_seconds*."""
+        self._drain_at = time.monotonic() + grace_seconds
+
+    def _run_heart(self) -> None:
+        next_beat = 0.0
+        while not self._stopping.is_set():
+            try:
+                orders = self._queue.cancellations(self._worker)
+                while not self._stopping.is_set():
+                    if time.monotonic() >= next_beat:
+                        next_beat = time.monotonic() + BEAT_SECONDS
+                        self._beat()
+                    self._queue.reap()
+                    self._hear(orders, REAP_SECONDS)
+            except RedisError as error:
+                if not is_transient(error):
+                    raise
+                log.warning("event=redis_away during=heartbeat error=%s", type(error).__name__)
+                self._stopping.wait(0.5)
+
+    def _beat(self) -> None:
+        report = self._queue.beat(self._worker, [item.claim for item in self._running.all()])
+        for task_id in report.fenced:
+            self._stop(task_id, StopReason.FENCED)
+        for task_id in report.canceled:
+            self._stop(task_id, StopReason.CANCELED)
+
+    def _hear(self, orders: Cancellations, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self._stopping.is_set():
+            task_id = orders.next(left)
+            if task_id is not None:
+                self._stop(task_id, StopReason.CANCELED)
+
+    def _stop(self, task_id: str, reason: StopReason) -> None:
+        running = self._running.get(task_id)
+        if running is not None:
+            running.stop(reason)
+
+    def _run_clock(self) -> None:
+        while not self._stopping.wait(CLOCK_SECONDS):
+            now = time.monotonic()
+            is_over = self._drain_at is not None and now >= self._drain_at
+            for running in self._running.all():
+                if is_over:
+                    running.stop(StopReason.DRAINED)
+                running.tick(now)
+            reap_orphans()
+
+    def _run_follower(self) -> None:
+        next_sweep = time.monotonic() + SWEEP_SECONDS
+        while not self._stopping.wait(FOLLOW_SECONDS):
+            for running in self._running.all():
+                output = running.output
+                if output is None:
+                    continue
+                if max(output.sizes().values(), default=0) > self._max_output_bytes:
+                    running.stop(StopReason.OUTPUT_LIMIT)
+                try:
+                    output.push()
+                except (RedisError, ScriptRunnerError) as error:
+                    # The file still has it all: the next round tries again.
+                    log.debug("event=output_delayed error=%s", type(error).__name__)
+            if time.monotonic() >= next_sweep:
+                next_sweep = time.monotonic() + SWEEP_SECONDS
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove tasks past their retention: the artifacts first, the record last."""
+        try:
+            for task_id in self._queue.overdue(SWEEP_TASKS):
+                self._artifacts.delete_prefix(task_id)
+                self._queue.forget(task_id)
+        except (RedisError, ScriptRunnerError) as error:
+            log.warning("event=retention_delayed error=%s", type(error).__name__)
+
+
+def _or_die(step: Callable[[], None]) -> None:
+    try:
+        step()
+    except BaseException:
+        log.critical("event=supervisor_failed", exc_info=True)
+        logging.shutdown()
+        os._exit(EXIT_FAULT)
