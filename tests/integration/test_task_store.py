@@ -563,3 +563,16 @@ async def test_many_calls_at_once_are_all_answered(store: RedisTaskStore) -> Non
     ids = await asyncio.gather(*(accept(store) for _ in range(500)))
     assert len(set(ids)) == 500
     assert (await store.counts())["queued"] == 500
+
+
+async def test_an_entry_without_a_record_harms_nobody(
+    store: RedisTaskStore, queue: RedisQueue, raw: "redis.Redis"
+) -> None:
+    """Somebody deleted keys by hand: the others' tasks must go on."""
+    for name in ("lease", "delayed", "unstarted", "ready", "retained"):
+        raw.zadd(f"{P}{name}", {new_task_id(): 1})
+    raw.set(f"{P}reaped", int(time.time() * 1000))
+    task_id = await accept(store)
+    queue.reap()
+    assert take(queue).id == task_id
+    assert [raw.zcard(f"{P}{name}") for name in ("delayed", "unstarted", "ready")] == [0, 0, 0]

@@ -12,6 +12,8 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 RECONNECT_SECONDS = 0.5
+#: So many of the last ends are remembered, for those who begin to wait just after one.
+REMEMBERED_ENDS = 4096
 
 
 class Watch:
@@ -45,7 +47,8 @@ class Events:
         self._channel = f"{prefix}ev:"
         self._watches: dict[str, set[Watch]] = {}
         self._finals: dict[str, set[Watch]] = {}
-        self._connected = asyncio.Event()
+        self._ended: dict[str, None] = {}
+        self._is_connected = False
         self._reader = asyncio.create_task(self._read())
 
     async def close(self) -> None:
@@ -56,8 +59,14 @@ class Events:
 
     @asynccontextmanager
     async def until_terminal(self, task_id: str) -> AsyncIterator[Watch]:
-        """Watch for the end of *task_id* alone; costs no call to Redis."""
+        """Watch for the end of *task_id* alone; costs no call to Redis.
+
+        The end is heard also when it came just before, or when nothing can be
+        heard now: then the record tells.
+        """
         watch = Watch()
+        if task_id in self._ended or not self._is_connected:
+            watch.notify()
         self._finals.setdefault(task_id, set()).add(watch)
         try:
             yield watch
@@ -71,7 +80,7 @@ class Events:
         watches = self._watches.setdefault(task_id, set())
         watches.add(watch)
         try:
-            if len(watches) == 1 and self._connected.is_set():
+            if len(watches) == 1 and self._is_connected:
                 with suppress(RedisError):  # the reader subscribes again when it is back
                     await self._pubsub.subscribe(self._channel + task_id)
             yield watch
@@ -85,7 +94,7 @@ class Events:
             try:
                 channels = [self._channel + task_id for task_id in self._watches]
                 await self._pubsub.subscribe(self._done, *channels)
-                self._connected.set()
+                self._is_connected = True
                 self._notify_all()  # what happened meanwhile was not heard
                 while True:
                     # Blocks until there is news: no timer, no idle traffic.
@@ -93,11 +102,14 @@ class Events:
                     if message is not None:
                         self._deliver(message["channel"].decode(), message["data"].decode())
             except (RedisError, OSError):
-                self._connected.clear()
+                self._is_connected = False
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     def _deliver(self, channel: str, data: str) -> None:
         if channel == self._done:
+            self._ended[data] = None
+            if len(self._ended) > REMEMBERED_ENDS:
+                del self._ended[next(iter(self._ended))]
             watches = {*self._finals.get(data, _NOBODY), *self._watches.get(data, _NOBODY)}
         else:
             watches = self._watches.get(channel.removeprefix(self._channel), _NOBODY)

@@ -127,6 +127,13 @@ class RedisQueue:
             else:
                 return _load_claim(answer[1], lease_owner)
 
+    def await_wake(self, seconds: float) -> bool:
+        """Take the next wake-up off Celery's queue; False when none comes in time."""
+        try:
+            return self.client.brpop([f"{self._prefix}wake"], timeout=seconds) is not None
+        except RedisError:
+            return False
+
     def _arguments(self, lease_owner: str, ending: Ending | None, want: str) -> tuple[Any, ...]:
         policy = self._policy
         head = (lease_owner, LEASE_MS, policy.concurrency, want, policy.retention_ms)
@@ -223,7 +230,11 @@ class Cancellations:
 
     def __init__(self, client: "redis.Redis", channel: str) -> None:
         self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-        self._pubsub.subscribe(channel)
+        try:
+            self._pubsub.subscribe(channel)
+        except RedisError:
+            self._pubsub.close()
+            raise
 
     def next(self, seconds: float) -> str | None:
         """Return the next task to stop, or None after *seconds* or less."""

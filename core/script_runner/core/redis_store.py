@@ -238,13 +238,20 @@ class RedisTaskStore:
         await self._writes.call("cancel", task_id, self._policy.retention_ms)
         return await self.get(task_id)
 
-    async def wait(self, task_id: str, seconds: float) -> TaskRecord | None:
-        """Return the record when it is terminal, or as it is after *seconds*."""
+    async def wait(
+        self, task_id: str, seconds: float, *, is_new: bool = False
+    ) -> TaskRecord | None:
+        """Return the record when it is terminal, or as it is after *seconds*.
+
+        A task that *is_new*, just accepted, is read only after there was news of it.
+        """
         if not is_task_id(task_id):
             return None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         async with self._events.until_terminal(task_id) as watch:
+            if is_new:
+                await watch.changed(min(seconds, LOOK_AGAIN_SECONDS))
             while True:
                 record = await self.get(task_id)
                 left = deadline - loop.time()

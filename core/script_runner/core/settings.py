@@ -116,7 +116,7 @@ class Settings(BaseModel):
         10 * GIB, description="Largest file read as a csv, tsv or jsonl result."
     )
     max_json_result_bytes: Positive = Field(
-        64 * MIB, description="Largest `json` result: one document is held in memory."
+        16 * MIB, description="Largest `json` result: one document is held in memory."
     )
     max_attachment_bytes: Positive = Field(10 * GIB, description="Largest attachment.")
     max_attachments: Positive = Field(1000, description="Most attachments of one task.")

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from script_runner.core.rows import rows_as_csv, rows_as_json_array, rows_as_jsonl
@@ -27,6 +27,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
+@settings(deadline=None)
 @given(rows=ROWS, size=st.integers(1, 40))
 def test_an_array_holds_every_row_however_the_blocks_are_cut(rows: list[Any], size: int) -> None:
     data = stored(rows)
@@ -34,6 +35,7 @@ def test_an_array_holds_every_row_however_the_blocks_are_cut(rows: list[Any], si
     assert b"".join(rows_as_jsonl(cut(data, size))) == data
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.fixed_dictionaries({"a": st.text(), "b": st.text()}), max_size=5),
     size=st.integers(1, 40),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.worker.result_case import Case
 
 from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.task import Artifact
@@ -46,3 +47,13 @@ def kept(artifact_store: ArtifactStore) -> Callable[[Artifact], bytes]:
         return b"".join(artifact_store.read(f"{PREFIX}/{artifact.key}"))
 
     return read
+
+
+@pytest.fixture
+def case(
+    collected_rundir: Path,
+    beneath_rundir: Beneath,
+    keep: Keeper,
+    kept: Callable[[Artifact], bytes],
+) -> Case:
+    return Case(collected_rundir, beneath_rundir, keep, kept)

@@ -58,10 +58,12 @@ def _work() -> int:
     rundirs = Rundirs.open(settings, config, slots.worker)
     rundirs.sweep()
     stopping = threading.Event()
-    client = connect(settings.redis_url)
-    queue = RedisQueue(client, settings.redis_namespace, policy, stopping)
+    namespace = settings.redis_namespace
+    queue = RedisQueue(connect(settings.redis_url), namespace, policy, stopping)
+    # Connections of its own: heartbeats never wait for one that a slot holds.
+    lifeline = RedisQueue(connect(settings.redis_url), namespace, policy)
     running = RunningAttempts()
-    supervisor = Supervisor(slots.worker, queue, artifacts, running, settings.max_output_bytes)
+    supervisor = Supervisor(slots.worker, lifeline, artifacts, running, settings.max_output_bytes)
     shop = Workshop(config, settings, policy, queue, artifacts, running, rundirs, os.environ.copy())
 
     def start_draining() -> None:

@@ -1,7 +1,9 @@
 """What a wake-up sets going: claim tasks and run them until none is left.
 
 The end of one task and the claim of the next are one call, so a busy slot
-costs Celery nothing.
+costs Celery nothing. A slot that finds nothing listens for the next wake-up
+itself for a moment: between short tasks that is a tenth of the cost, and the
+sooner start.
 """
 
 import threading
@@ -12,10 +14,17 @@ from script_runner.core.errors import UnavailableError
 from script_runner.core.redis_queue import Claim, Ending, RedisQueue
 
 
+#: How long a slot that has just run a task listens for the next one.
+LINGER_SECONDS = 0.1
+#: More listeners than this would only hold connections.
+MAX_LISTENERS = 16
+
+
 class Slots:
     """Names the lease owners of one worker: fresh for each process start."""
 
     def __init__(self) -> None:
+        self.listeners = threading.BoundedSemaphore(MAX_LISTENERS)
         self.worker = uuid.uuid4().hex[:12]
         self._free: list[int] = []
         self._made = 0
@@ -51,11 +60,22 @@ def drain(
     try:
         while True:
             claim = queue.finish_and_claim(owner, ending, claim=not stopping.is_set())
-            if claim is None:
+            ending = None
+            if claim is not None:
+                ending = run(claim)
+                count += 1
+            elif not count or stopping.is_set() or not _listen(slots, queue):
                 return count
-            ending = run(claim)
-            count += 1
     except UnavailableError:
         return count  # nothing was claimed, and the worker stops
     finally:
         slots.give_back(slot)
+
+
+def _listen(slots: Slots, queue: RedisQueue) -> bool:
+    if not slots.listeners.acquire(blocking=False):
+        return False
+    try:
+        return queue.await_wake(LINGER_SECONDS)
+    finally:
+        slots.listeners.release()

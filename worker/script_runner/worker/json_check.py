@@ -59,13 +59,9 @@ def check_json(text: str) -> None:
         mark = match["mark"]
         position = match.end()
         if match["opened"]:
-            if len(opened) == MAX_DEPTH:
-                raise JsonFault(f"it is nested more than {MAX_DEPTH} deep", position)
-            opened.append(set() if match["opened"] == "{" else None)
+            _open(match["opened"], mark, position, opened)
             if mark is None:
                 continue
-            if mark == ",":
-                raise JsonFault("it is not JSON", position)
         position = _close(text, position, mark, opened)
         if not opened:
             if position < len(text):
@@ -82,6 +78,14 @@ def check_number(number: str, position: int = 0) -> None:
             raise JsonFault("it has a number of too many digits", position)
     elif math.isinf(float(number)):
         raise JsonFault("a number is too large to be one", position)
+
+
+def _open(bracket: str, mark: str | None, position: int, opened: list[set[str] | None]) -> None:
+    if len(opened) == MAX_DEPTH:
+        raise JsonFault(f"it is nested more than {MAX_DEPTH} deep", position)
+    if mark == ",":
+        raise JsonFault("it is not JSON", position)
+    opened.append(set() if bracket == "{" else None)
 
 
 def _close(text: str, position: int, mark: str | None, opened: list[set[str] | None]) -> int:

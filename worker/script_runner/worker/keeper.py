@@ -15,6 +15,8 @@ from script_runner.core.task import Artifact
 
 #: Up to this size the bytes travel in the task record and need no object.
 INLINE_BYTES = 4096
+#: All of one attempt that travels so; a record must stay small, whatever a script leaves.
+INLINE_BYTES_TOTAL = 64 * 1024
 
 
 class Keeper:
@@ -23,10 +25,18 @@ class Keeper:
     def __init__(self, store: ArtifactStore, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
+        self._inline_left = INLINE_BYTES_TOTAL
 
     def writer(self, key: str) -> "KeptWriter":
         """Return a context manager to write one artifact; ``artifact()`` follows its end."""
-        return KeptWriter(self._store, self._prefix, key)
+        return KeptWriter(self._store, f"{self._prefix}/{key}", key, self)
+
+    def take_inline(self, size: int) -> bool:
+        """Tell whether *size* bytes may travel in the record; they count if so."""
+        if size > self._inline_left:
+            return False
+        self._inline_left -= size
+        return True
 
     def discard(self) -> None:
         """Remove what was kept; for a collection that failed half-way."""
@@ -37,10 +47,11 @@ class Keeper:
 class KeptWriter(AbstractContextManager["KeptWriter"]):
     """Holds up to INLINE_BYTES, then streams into the store."""
 
-    def __init__(self, store: ArtifactStore, prefix: str, key: str) -> None:
+    def __init__(self, store: ArtifactStore, path: str, key: str, keeper: Keeper) -> None:
         self._store = store
-        self._prefix = prefix
+        self._path = path
         self._key = key
+        self._keeper = keeper
         self._held = bytearray()
         self._writer: ArtifactWriter | None = None
         self.size = 0
@@ -51,10 +62,14 @@ class KeptWriter(AbstractContextManager["KeptWriter"]):
             if self.size <= INLINE_BYTES:
                 self._held += data
                 return
-            self._writer = self._store.writer(f"{self._prefix}/{self._key}")
-            self._writer.write(bytes(self._held))
-            self._held.clear()
+            self._writer = self._open()
         self._writer.write(data)
+
+    def _open(self) -> ArtifactWriter:
+        writer = self._store.writer(self._path)
+        writer.write(bytes(self._held))
+        self._held.clear()
+        return writer
 
     def artifact(self, name: str, media_type: str) -> Artifact:
         """Describe what was written; only after the ``with`` block."""
@@ -70,6 +85,8 @@ class KeptWriter(AbstractContextManager["KeptWriter"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._writer is None and kind is None and not self._keeper.take_inline(self.size):
+            self._writer = self._open()
         if self._writer is not None:
             self._writer.__exit__(kind, error, trace)
 

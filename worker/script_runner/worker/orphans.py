@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 from script_runner.worker.process_tree import (
     children_of,
@@ -43,8 +43,8 @@ class OrphanTable:
         self._reaping = threading.Lock()  # long: one search at a time
         self._leaders: dict[int, str] = {}
         self._marks: Counter[str] = Counter()
-        #: unmarked orphans -> the attempts that ran when each was first seen
-        self._suspects: dict[int, set[str]] = {}
+        #: orphans -> the attempts each may belong to; it has ended when all of them have
+        self._owners: dict[int, frozenset[str]] = {}
         self._foreign: frozenset[int] = frozenset()
         self._main = 0  #: 0: not adopted
         self._session = 0
@@ -132,8 +132,9 @@ class OrphanTable:
         """Reap the dead orphans and return the living ones whose attempt has ended."""
         with self._lock:
             orphans = [pid for pid in self._list_children() if self._is_orphan(pid)]
-            self._suspects = {pid: self._suspects[pid] for pid in orphans if pid in self._suspects}
-            return [pid for pid in orphans if not _reap_dead(pid) and self._has_ended(pid)]
+            living = [pid for pid in orphans if not _reap_dead(pid)]
+            self._owners = {pid: self._owners[pid] for pid in living if pid in self._owners}
+            return [pid for pid in living if self._has_ended(pid)]
 
     def _list_children(self) -> list[int]:
         if self._children == -1:
@@ -153,17 +154,20 @@ class OrphanTable:
             return False
 
     def _has_ended(self, pid: int) -> bool:
+        # Remembered: a process that is just dying has no environment to read any more.
+        owners = self._owners.get(pid)
+        if owners is None:
+            owners = self._owners[pid] = self._find_owners(pid)
+        return self._marks.keys().isdisjoint(owners)
+
+    def _find_owners(self, pid: int) -> frozenset[str]:
         mark = environment_value(pid, ATTEMPT_MARK)
-        if mark is not None:
-            return mark not in self._marks
-        try:
-            if os.getpgid(pid) in self._leaders:
-                return False
-        except ProcessLookupError:
-            return False
-        # It has cleaned its environment: it belongs to one of those that ran when it appeared.
-        then = self._suspects.setdefault(pid, set(self._marks))
-        return not any(mark in self._marks for mark in then)
+        if mark is None:
+            # It has cleaned its environment: its group may tell.
+            with suppress(ProcessLookupError):
+                mark = self._leaders.get(os.getpgid(pid))
+        # Else it belongs to one of those that run when it is first seen.
+        return frozenset(self._marks if mark is None else (mark,))
 
 
 def _reap_dead(pid: int) -> bool:

@@ -58,6 +58,7 @@ class Rundirs:
         self._config = config
         self._lock = _lock_worker(folder, worker)
         self._spares: list[_Spare] = []
+        self.is_quiet: Callable[[], bool] = is_free_of_orphans  #: no script has left a process
 
     @classmethod
     def open(cls, settings: Settings, config: Config, worker: str) -> Self:
@@ -240,7 +241,7 @@ class Rundir:
         return (
             self._config.command_rundir_base is None
             and len(spare.fds) == len(STREAMS)
-            and is_free_of_orphans()
+            and self._rundirs.is_quiet()
             and spare.is_as_new()
         )
 

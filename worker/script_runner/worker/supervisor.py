@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from redis.exceptions import RedisError
 
@@ -77,13 +78,13 @@ class Supervisor:
         next_beat = 0.0
         while not self._stopping.is_set():
             try:
-                orders = self._queue.cancellations(self._worker)
-                while not self._stopping.is_set():
-                    if time.monotonic() >= next_beat:
-                        next_beat = time.monotonic() + BEAT_SECONDS
-                        self._beat()
-                    self._queue.reap()
-                    self._hear(orders, REAP_SECONDS)
+                with closing(self._queue.cancellations(self._worker)) as orders:
+                    while not self._stopping.is_set():
+                        if time.monotonic() >= next_beat:
+                            next_beat = time.monotonic() + BEAT_SECONDS
+                            self._beat()
+                        self._queue.reap()
+                        self._hear(orders, REAP_SECONDS)
             except RedisError as error:
                 if not is_transient(error):
                     raise

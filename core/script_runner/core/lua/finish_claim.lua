@@ -40,7 +40,10 @@ end
 local function claim()
   if limit > 0 and call('ZCARD', p .. 'lease') >= limit then return {} end
   local id = call('ZPOPMIN', p .. 'ready')[1]
-  if not id then return {} end
+  if not id then
+    call('DEL', p .. 'wake') -- nothing waits: every wake-up would be in vain
+    return {}
+  end
   local h = known(id)
   if h[1] ~= 'queued' then return claim() end
   local att = (h[8] or 0) + 1

@@ -14,21 +14,25 @@ local lost = call('ZRANGEBYSCORE', p .. 'lease', '-inf', t, 'LIMIT', 0, 100)
 for _, id in ipairs(lost) do
   local h = facts(id)
   call('ZREM', p .. 'lease', id)
-  call('HINCRBY', p .. 'stat', 'lost', 1)
-  if h[8] then
-    settle(id, t, 'canceled', h[7], h[5], h[6], 'running', ARGV[5])
-  elseif ARGV[4] == '1' and tonumber(h[9] or '0') + 1 < tonumber(ARGV[3]) then
-    requeue(id, t, 'lost', 0, 1, h)
-  else
-    call('SET', p .. 'r:' .. id, ARGV[6])
-    settle(id, t, 'errored', h[7], h[5], h[6], 'running', ARGV[5])
+  if h[1] == 'running' then
+    call('HINCRBY', p .. 'stat', 'lost', 1)
+    if h[8] then
+      settle(id, t, 'canceled', h[7], h[5], h[6], 'running', ARGV[5])
+    elseif ARGV[4] == '1' and tonumber(h[9] or '0') + 1 < tonumber(ARGV[3]) then
+      requeue(id, t, 'lost', 0, 1, h)
+    else
+      call('SET', p .. 'r:' .. id, ARGV[6])
+      settle(id, t, 'errored', h[7], h[5], h[6], 'running', ARGV[5])
+    end
   end
 end
 for _, id in ipairs(call('ZRANGEBYSCORE', p .. 'delayed', '-inf', t, 'LIMIT', 0, 500)) do
   local h = facts(id)
   call('ZREM', p .. 'delayed', id)
-  call('HDEL', p .. 't:' .. id, 'nb')
-  call('ZADD', p .. 'ready', ready_score(h[4], h[6]), id)
+  if h[1] == 'queued' then
+    call('HDEL', p .. 't:' .. id, 'nb')
+    call('ZADD', p .. 'ready', ready_score(h[4], h[6]), id)
+  end
 end
 for _, id in ipairs(call('ZRANGEBYSCORE', p .. 'unstarted', '-inf', t, 'LIMIT', 0, 500)) do
   local h = facts(id)
