@@ -5,6 +5,7 @@ called, so that none waits for what another one needs.
 """
 
 import importlib
+import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ import click
 
 from script_runner.cli.failures import Failure
 from script_runner.core.errors import ScriptRunnerError
+
+DISTRIBUTION = "script-runner"
 
 #: name -> module and attribute; in the order of the help
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -68,11 +71,27 @@ class Commands(click.Group):
                 formatter.write_dl(rows)
 
 
+def _print_version(ctx: click.Context) -> None:
+    try:
+        number = importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        number = "local"  # a source tree
+    click.echo(f"{DISTRIBUTION} {number}")
+    ctx.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="script-runner", prog_name="script-runner")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _option, is_asked: _print_version(ctx) if is_asked else None,
+    help="Print the version and stop.",
+)
 def main() -> None:
     """A typed, durable HTTP API in front of a command-line script.
 

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -158,6 +159,12 @@ class PrivateRedis:
                         "serve`. Stop that one, or choose another directory with --data-dir."
                     ) from None
                 time.sleep(POLL_SECONDS)
+            except OSError as error:
+                os.close(lock)
+                raise UnavailableError(
+                    f"the data directory {self.data_dir} is on a file system without locks "
+                    f"({error.strerror}); choose another directory with --data-dir"
+                ) from error
         self._lock = lock
 
     def _start_on_a_port(self) -> None:
@@ -284,13 +291,16 @@ class PrivateRedis:
         damaged = (parts if parts.is_dir() else self.data_dir) / (
             Path(named[-1]).name if named else "appendonly.aof"
         )
+        # Every redis-server is also redis-check-aof, by its name; a wheel has no other.
+        check = f"exec -a redis-check-aof {shlex.join([str(binary), '--fix', str(damaged)])}"
+        away = self.data_dir.with_name(f"{self.data_dir.name}.damaged")
         return (
             f"the stored tasks in {self.data_dir} are damaged: {damaged.name} cannot be read.\n"
             "Make a copy of the directory first. Then either repair the file, which gives up what "
             "was written after the damage:\n"
-            f"    bash -c 'exec -a redis-check-aof {binary} --fix {damaged}'\n"
+            f"    {shlex.join(['bash', '-c', check])}\n"
             "or move the directory away and start empty:\n"
-            f"    mv {self.data_dir} {self.data_dir}.damaged"
+            f"    {shlex.join(['mv', str(self.data_dir), str(away)])}"
         )
 
 

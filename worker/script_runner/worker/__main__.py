@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -40,6 +41,9 @@ def main() -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Celery warns that root is dangerous with pickle; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # Until Celery has handlers of its own there is nothing to drain.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         return _work()
     except ConfigError as error:

@@ -62,12 +62,15 @@ def run_celery(app: Celery, on_stopping: Callable[[], None]) -> int:
     SIGINT, and must only set flags.
     """
 
-    def stopping(**_: Any) -> None:
-        on_stopping()
-
-    worker_shutting_down.connect(stopping, weak=False)
     worker = app.Worker(
         quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True
     )
+
+    def stopping(**_: Any) -> None:
+        on_stopping()
+        if worker.pool is not None:
+            worker.pool.wake()  # else the loop hears of it only when its poll times out
+
+    worker_shutting_down.connect(stopping, weak=False)
     worker.start()
     return int(worker.exitcode or 0)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from script_runner.core.errors import UnavailableError
 from script_runner.core.redis_queue import Claim, Ending, RedisQueue
 
-
 #: How long a slot that has just run a task listens for the next one.
 LINGER_SECONDS = 0.1
 #: More listeners than this would only hold connections.

@@ -36,7 +36,7 @@ class WakePool(TaskPool):  # type: ignore[misc]
             # count the slot as free, and only then is it worth looking again.
             if callback is not None:
                 callback(result)
-            self._wake()
+            self.wake()
 
         future = self.executor.submit(
             apply_target, target, args, kwargs, call_then_wake, accept_callback
@@ -47,7 +47,8 @@ class WakePool(TaskPool):  # type: ignore[misc]
         # Called again after each reconnection to the broker.
         loop.add_reader(self._reader, self._empty)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the event loop look again; may be called from anywhere, signal handlers too."""
         try:
             os.write(self._writer, b"\0")
         except BlockingIOError:

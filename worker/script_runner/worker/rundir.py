@@ -114,12 +114,15 @@ class Rundirs:
             log.info("event=swept processes=%d rundirs=%d", killed, swept)
 
     def close(self) -> None:
-        """The worker ends and has no rundir left."""
+        """The worker ends and has no rundir left; a second call does nothing."""
+        if self._lock == -1:
+            return
         while spare := self.take_spare():
             spare.remove()
         with contextlib.suppress(OSError):
             os.unlink(_lock_path(self.folder, self._worker))
         os.close(self._lock)
+        self._lock = -1
 
     def _workers(self, held: contextlib.ExitStack) -> tuple[set[str], set[str]]:
         """Return the living workers and the dead ones that left a lock file, locked by us now."""

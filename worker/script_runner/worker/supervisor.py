@@ -66,9 +66,10 @@ class Supervisor:
             self._threads.append(thread)
 
     def stop(self) -> None:
+        """End the threads; one that listens or sweeps holds nothing that must be waited for."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(timeout=2 * BEAT_SECONDS)
+            thread.join(timeout=CLOCK_SECONDS)
 
     def drain_after(self, grace_seconds: float) -> None:
         """Hand running tasks back when they have not ended in *grace_seconds*."""
