@@ -15,7 +15,8 @@ that one script may touch them all. ``<id>`` is a task's id, ``<att>`` is
     unstarted       zset    queued tasks that may expire, by that time
     retained        zset    terminal tasks and unfinished uploads, by the time they are removed
     o:<owner>:<state>       zset    a caller's tasks in one state, newest last
-    k:<owner>:<key> string  an Idempotency-Key: its task, or who is accepting it
+    k:<n>:<owner>:<key>     string  an Idempotency-Key: its task, or who is accepting it;
+                            n is the owner's length in bytes
     stat            hash    counters since the beginning; tasks in a terminal state are those
                             that ever came there less those forgotten
     seq, wakes      string  order of acceptance; number of the last wake-up

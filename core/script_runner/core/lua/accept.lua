@@ -4,7 +4,7 @@
 local id, owner, pri = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local key = p .. 't:' .. id
 if call('EXISTS', key) == 1 then return {'same', id} end
-local idem = ARGV[8] ~= '' and p .. 'k:' .. owner .. ':' .. ARGV[8]
+local idem = ARGV[8] ~= '' and idempotency(owner, ARGV[8])
 if idem then
   local held = call('GET', idem)
   if held and string.sub(held, 1, 1) == 'T' then

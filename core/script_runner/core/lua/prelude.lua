@@ -7,6 +7,8 @@ local function now()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 local function index(owner, state) return p .. 'o:' .. owner .. ':' .. state end
+-- With its length: an owner may hold a colon, and so may a key.
+local function idempotency(owner, key) return p .. 'k:' .. #owner .. ':' .. owner .. ':' .. key end
 local function index_score(created, seq) return created * 1000 + seq % 1000 end
 local function ready_score(pri, seq) return (9 - pri) * 281474976710656 + seq end
 
