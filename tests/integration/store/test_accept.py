@@ -88,6 +88,11 @@ async def test_a_key_is_held_during_an_upload_by_one_request_alone(store: RedisT
     await accept(store, idempotency_key="k", request_digest="d", reservation="mine")
 
 
+async def test_owners_with_colons_do_not_share_keys(store: RedisTaskStore) -> None:
+    first = await accept(store, owner="a:b", idempotency_key="c", request_digest="d")
+    assert await accept(store, owner="a", idempotency_key="b:c", request_digest="d") != first
+
+
 async def test_a_released_key_is_free(store: RedisTaskStore) -> None:
     await store.reserve_key("ada", "k", "mine")
     await store.release_key("ada", "k", "mine")
