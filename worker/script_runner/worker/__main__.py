@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +26,9 @@ from script_runner.worker.supervisor import Supervisor
 
 #: A slot's thread only waits; a thousand of them must not cost much.
 STACK_BYTES = 512 * 1024
+#: Each needs its pipes, its output files and its handle.
+DESCRIPTORS_PER_SLOT = 8
+OTHER_DESCRIPTORS = 256
 EXIT_CONFIG = 2
 
 log = logging.getLogger("script_runner.worker")
@@ -57,6 +61,7 @@ def _work() -> int:
     policy = Policy.of(config, settings)
     artifacts = ArtifactStore(settings.artifacts_url)
     threading.stack_size(STACK_BYTES)
+    _allow_descriptors(settings.worker_slots * DESCRIPTORS_PER_SLOT + OTHER_DESCRIPTORS)
     adopt_orphans()
     slots = Slots()
     rundirs = Rundirs.open(settings, config, slots.worker)
@@ -67,7 +72,7 @@ def _work() -> int:
     # Connections of its own: heartbeats never wait for one that a slot holds.
     lifeline = RedisQueue(connect(settings.redis_url), namespace, policy)
     running = RunningAttempts()
-    supervisor = Supervisor(slots.worker, lifeline, artifacts, running, settings.max_output_bytes)
+    supervisor = Supervisor(slots.worker, lifeline, artifacts, running)
     shop = Workshop(config, settings, policy, queue, artifacts, running, rundirs, os.environ.copy())
 
     def start_draining() -> None:
@@ -85,6 +90,15 @@ def _work() -> int:
     rundirs.close()
     log.info("event=worker_stopped worker=%s", slots.worker)
     return code
+
+
+def _allow_descriptors(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < count:
+            log.warning("event=few_descriptors allowed=%d wanted=%d", allowed, count)
 
 
 if __name__ == "__main__":

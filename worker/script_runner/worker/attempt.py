@@ -37,6 +37,7 @@ from script_runner.worker.beneath import Beneath
 from script_runner.worker.environment import script_environment
 from script_runner.worker.keeper import Keeper
 from script_runner.worker.output import AttemptOutput
+from script_runner.worker.pipes import OutputPipes
 from script_runner.worker.process import Exit, ScriptProcess, exit_fault
 from script_runner.worker.results import collect_results
 from script_runner.worker.rundir import Rundir, Rundirs
@@ -125,19 +126,34 @@ def _run_script(
     output: AttemptOutput,
 ) -> Exit:
     config = shop.config
-    process = ScriptProcess.start(
-        argv,
-        cwd=rundir.working_directory,
-        env=script_environment(shop.settings, config, rundir.path, running.claim, shop.environ),
-        stdin=None,
-        stdout=rundir.output_fds["stdout"],
-        stderr=rundir.output_fds["stderr"],
-        resources=config.resources,
+    environment = script_environment(
+        shop.settings, config, rundir.path, running.claim, shop.environ
     )
-    running.started(process, output, config.timeout_seconds)
-    process.wait(None)
-    running.ended()
-    return process.finish()
+    pipes = OutputPipes(
+        rundir.output_fds,
+        shop.settings.max_output_bytes,
+        lambda: running.stop(StopReason.OUTPUT_LIMIT),
+    )
+    with closing(pipes):
+        process = ScriptProcess.start(
+            argv,
+            cwd=rundir.working_directory,
+            env=environment,
+            stdin=None,
+            stdout=pipes.writers["stdout"],
+            stderr=pipes.writers["stderr"],
+            resources=config.resources,
+        )
+        try:
+            pipes.close_writers()
+            running.started(process, output, config.timeout_seconds)
+            pipes.pump(process.handle)
+        finally:
+            # Whatever happened here, nothing of the script is left behind.
+            running.ended()
+            end = process.finish()
+        pipes.drain()
+        return end
 
 
 def _judge(shop: Workshop, running: RunningAttempt, rundir: Rundir, end: Exit) -> TaskOutcome:

@@ -64,9 +64,10 @@ class ScriptProcess:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._handle = os.pidfd_open(pid)
+        #: a pidfd: readable when the leader has ended; closed by ``finish``
+        self.handle = os.pidfd_open(pid)
         self._ended = select.poll()
-        self._ended.register(self._handle, select.POLLIN)
+        self._ended.register(self.handle, select.POLLIN)
         self._lock = threading.Lock()
         self._exit: Exit | None = None
 
@@ -156,7 +157,7 @@ class ScriptProcess:
         with self._lock:
             status, usage = _ORPHANS.reap_leader(self.pid)
             self._exit = _exit(status, usage)
-            os.close(self._handle)
+            os.close(self.handle)
         _wait_for_group(self.pid)
         _ORPHANS.reap()
         return self._exit

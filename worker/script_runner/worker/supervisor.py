@@ -46,13 +46,11 @@ class Supervisor:
         queue: RedisQueue,
         artifacts: ArtifactStore,
         running: RunningAttempts,
-        max_output_bytes: int,
     ) -> None:
         self._worker = worker
         self._queue = queue
         self._artifacts = artifacts
         self._running = running
-        self._max_output_bytes = max_output_bytes
         self._stopping = threading.Event()
         self._drain_at: float | None = None
         self._threads: list[threading.Thread] = []
@@ -128,8 +126,6 @@ class Supervisor:
                 output = running.output
                 if output is None:
                     continue
-                if max(output.sizes().values(), default=0) > self._max_output_bytes:
-                    running.stop(StopReason.OUTPUT_LIMIT)
                 try:
                     output.push()
                 except (RedisError, ScriptRunnerError) as error:
