@@ -12,6 +12,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 RECONNECT_SECONDS = 0.5
+CANCEL_AGAIN_SECONDS = 0.1
 #: So many of the last ends are remembered, for those who begin to wait just after one.
 REMEMBERED_ENDS = 4096
 
@@ -52,9 +53,10 @@ class Events:
         self._reader = asyncio.create_task(self._read())
 
     async def close(self) -> None:
-        self._reader.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reader
+        while not self._reader.done():
+            # Again: redis-py can swallow a cancellation that meets it while it connects.
+            self._reader.cancel()
+            await asyncio.wait({self._reader}, timeout=CANCEL_AGAIN_SECONDS)
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.config import load_config
@@ -37,14 +37,15 @@ log = logging.getLogger("script_runner.worker")
 def main() -> int:
     """Check the settings and the configuration, then work until told to stop."""
     logging.basicConfig(
-        level=os.environ.get("LOG_LEVEL", "INFO").upper(),
         format="time=%(asctime)s level=%(levelname)s part=worker %(message)s",
     )
     # Celery and kombu speak of doorbells; what matters is said here.
     for name in ("celery", "kombu"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Celery warns that root is dangerous with pickle; only JSON is accepted here.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
+    # Celery warns that root is dangerous with pickle (only JSON is accepted here), and at each
+    # lost connection of a default that its next version changes (it is set here).
+    for category in (SecurityWarning, CPendingDeprecationWarning):
+        warnings.filterwarnings("ignore", category=category)
     # Until Celery has handlers of its own there is nothing to drain.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -57,6 +58,7 @@ def main() -> int:
 
 def _work() -> int:
     settings = load_settings(os.environ)
+    logging.getLogger().setLevel(settings.log_level.upper())
     config = load_config(settings.config)
     policy = Policy.of(config, settings)
     artifacts = ArtifactStore(settings.artifacts_url)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,18 +101,18 @@ def settle(outcome: TaskOutcome, claim: Claim, policy: Policy) -> Ending:
 
 def _attempt(shop: Workshop, claim: Claim, running: RunningAttempt) -> TaskOutcome:
     config = shop.config
+    patience = shop.settings.storage_patience_seconds
     inputs = load_inputs(config, claim.inputs)
+    uploads = {name: value for name, value in inputs.items() if isinstance(value, FileInput)}
     with shop.rundirs.make(claim) as rundir:
-        files = {
-            name: rundir.fetch(name, value, shop.artifacts)
-            for name, value in inputs.items()
-            if isinstance(value, FileInput)
-        }
+        files = {}
+        for name, upload in uploads.items():
+            fetch = partial(rundir.fetch, name, upload, shop.artifacts)
+            files[name] = _insist(fetch, running, patience)
         argv = build_argv(config, inputs, rundir=rundir.path, files=files)
         output = AttemptOutput(claim, rundir.output_fds, shop.queue, shop.artifacts)
         with closing(output):
             end = _run_script(shop, argv, rundir, running, output)
-            patience = shop.settings.storage_patience_seconds
             outcome = _insist(lambda: _judge(shop, running, rundir, end), running, patience)
             # Before the report: whoever sees the end of the task can read everything.
             _insist(output.finish, running, patience)

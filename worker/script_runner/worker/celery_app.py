@@ -12,9 +12,21 @@ from typing import Any
 import kombu.transport.redis
 from celery import Celery
 from celery.signals import worker_shutting_down
+from kombu.connection import Connection
 
 from script_runner.core.redis_keys import WAKE_TASK, wake_queue
 from script_runner.core.settings import Settings
+
+#: The longest pause between two attempts to reach Redis again.
+RECONNECT_SECONDS = 3
+
+
+class _Connection(Connection):
+    """Does not let the pauses grow to half a minute: an idle worker would miss tasks so long."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        options = {"interval_max": RECONNECT_SECONDS, **options}
+        return super().ensure_connection(*args, **options)  # type: ignore[no-untyped-call]
 
 
 def make_celery(settings: Settings, drain: Callable[[], int]) -> Celery:
@@ -23,6 +35,7 @@ def make_celery(settings: Settings, drain: Callable[[], int]) -> Celery:
     # a client that is gone, and the worker would exit. Doorbells need no restoring.
     kombu.transport.redis.Channel.do_restore = False
     app = Celery("script_runner", broker=settings.redis_url, set_as_current=False)
+    app.amqp.Connection = _Connection
     app.conf.update(
         task_default_queue=wake_queue(settings.redis_namespace),
         task_ignore_result=True,

@@ -214,7 +214,7 @@ class Rundir:
             self._has_inputs = True
             os.makedirs(folder, mode=0o700, exist_ok=True)
             handle = os.open(
-                f"{folder}/{safe}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+                f"{folder}/{safe}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
             )
             with os.fdopen(handle, "wb", buffering=0) as target:
                 size = sum(target.write(block) for block in blocks)

@@ -30,6 +30,7 @@ from script_runner.worker.running import RunningAttempts, StopReason
 CLOCK_SECONDS = 0.1
 FOLLOW_SECONDS = 0.25
 SWEEP_SECONDS = 10.0
+RECONNECT_SECONDS = 0.5
 SWEEP_TASKS = 200
 #: os.EX_SOFTWARE: the guardian, and whoever watches it, sees that it was a fault.
 EXIT_FAULT = 70
@@ -74,21 +75,30 @@ class Supervisor:
         self._drain_at = time.monotonic() + grace_seconds
 
     def _run_heart(self) -> None:
-        next_beat = 0.0
+        is_away = False
         while not self._stopping.is_set():
             try:
                 with closing(self._queue.cancellations(self._worker)) as orders:
-                    while not self._stopping.is_set():
-                        if time.monotonic() >= next_beat:
-                            next_beat = time.monotonic() + BEAT_SECONDS
-                            self._beat()
-                        self._queue.reap()
-                        self._hear(orders, REAP_SECONDS)
+                    if is_away:
+                        log.info("event=redis_back")
+                        is_away = False
+                    self._keep_beating(orders)
             except RedisError as error:
                 if not is_transient(error):
                     raise
-                log.warning("event=redis_away during=heartbeat error=%s", type(error).__name__)
-                self._stopping.wait(0.5)
+                if not is_away:
+                    log.warning("event=redis_away error=%s", type(error).__name__)
+                is_away = True
+                self._stopping.wait(RECONNECT_SECONDS)
+
+    def _keep_beating(self, orders: Cancellations) -> None:
+        next_beat = 0.0  # the first one at once: an outage has cost time
+        while not self._stopping.is_set():
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + BEAT_SECONDS
+                self._beat()
+            self._queue.reap()
+            self._hear(orders, REAP_SECONDS)
 
     def _beat(self) -> None:
         report = self._queue.beat(self._worker, [item.claim for item in self._running.all()])
