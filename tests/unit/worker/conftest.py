@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.worker.result_case import Case
 
 from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.task import Artifact
 from script_runner.worker.beneath import Beneath
 from script_runner.worker.keeper import Keeper
+from tests.unit.worker.result_case import Case
 
 PREFIX = "task/1-owner"
 

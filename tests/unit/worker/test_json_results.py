@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from tests.unit.worker.result_case import Case, column
 
 from script_runner.core.task import Artifact
+from tests.unit.worker.result_case import Case, column
 
 
 def test_json_lines_are_kept_as_they_were_written(

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.worker.result_case import Case
 
 from script_runner.core.errors import AttemptError, ScriptError
 from script_runner.core.settings import Settings
 from script_runner.core.task import Artifact
 from script_runner.worker.keeper import INLINE_BYTES
+from tests.unit.worker.result_case import Case
 
 
 def test_results_are_read_from_the_streams(case: Case) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.worker.result_case import Case, column
 
 from script_runner.worker import columns, result_text, tables
+from tests.unit.worker.result_case import Case, column
 
 
 def test_rows_of_csv_are_objects_of_text(case: Case) -> None:
