@@ -5,6 +5,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Test processes at once; 0 for none beside pytest itself. Each has a Redis of its own.
+TEST_PROCESSES ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +26,7 @@ serve: setup  ## run the example's API, worker and Redis until Ctrl-C
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec script-runner serve
 
 test: setup lint types layers docs-check  ## set up, then everything that must pass
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 setup: $(STAMP)  ## make .venv; quick when it is up to date
 
@@ -33,10 +35,10 @@ $(STAMP): constraints.txt pyproject.toml
 	  echo "$(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "no venv: install your system's package for it (Debian: python3-venv)" >&2; rm -rf $(VENV); exit 1; }
-	@echo "installing what constraints.txt names into $(VENV)"
+	@echo "installing what constraints.txt names into $(VENV) (about a minute the first time)"
 	@$(PIP) install --no-deps --require-hashes -r constraints.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@$(PIP) check
+	@found=$$($(BIN)/python -m pip check) || { echo "$$found; if that persists: make clean" >&2; exit 1; }
 	@touch $@
 
 lint: setup
@@ -58,11 +60,11 @@ unit: setup  ## the unit tests
 integration: setup  ## the tests on real processes and a real Redis
 	$(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)
 
-chaos: setup  ## a few minutes of random faults; SEED=n repeats a run
-	$(BIN)/python -m benchmarks.chaos $(if $(SEED),--seed $(SEED))
+chaos: setup  ## a few minutes of random faults; SEED=n repeats a run, MINUTES=n is its length
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
-bench: setup  ## the speed table
-	$(BIN)/python -m benchmarks
+bench: setup  ## the speed table; ROWS="submit claim" for some of it
+	$(BIN)/python -m benchmarks $(ROWS)
 
 fix: setup  ## format, and mend what the linter can
 	$(BIN)/ruff check --fix $(CODE)

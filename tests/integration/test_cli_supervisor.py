@@ -228,7 +228,7 @@ def test_settings_that_cannot_be_used_end_the_whole_at_once(
 ) -> None:
     driver = make_driver(two_parts(worker="print('bad setting', flush=True); raise SystemExit(2)"))
     assert driver.process.wait(DEADLINE_SECONDS) == 1
-    assert len([line for line in driver.lines if "bad setting" in line]) == 1
+    assert driver.lines.count("[worker] bad setting") == 1
 
 
 def test_ctrl_c_of_the_terminal_reaches_no_part(make_driver: Callable[[str], Driver]) -> None:

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from starlette.responses import Response
 
-from script_runner.core.errors import Problem, RequestError, ScriptRunnerError
+from script_runner.core.errors import Problem, QuotaError, RequestError, ScriptRunnerError
 
 MEDIA_TYPE = "application/problem+json"
 #: After a 503 a client is asked to wait so long.
@@ -47,6 +47,7 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "range_not_satisfiable": ProblemKind(416, "The range lies outside"),
     "input_invalid": ProblemKind(422, "An input is missing or wrong"),
     "idempotency_key_reused": ProblemKind(422, "The key belongs to another request"),
+    "quota_exceeded": ProblemKind(429, "The caller's quota is used up"),
     "internal": ProblemKind(500, "The server failed"),
     "unavailable": ProblemKind(503, "The service cannot answer now"),
     "queue_full": ProblemKind(503, "The queue is full"),
@@ -115,4 +116,7 @@ def respond(error: ScriptRunnerError) -> Response:
         count = len(problems)
         detail = "One input is wrong." if count == 1 else f"{count} inputs are wrong."
         return problem_response(error.code, detail, problems=problems)
-    return problem_response(error.code, str(error))
+    headers = None
+    if isinstance(error, QuotaError):
+        headers = {"retry-after": str(error.retry_after_seconds)}
+    return problem_response(error.code, str(error), headers=headers)

@@ -34,6 +34,7 @@ _ON_SUBMIT = (
     "too_large",
     "unsupported_media_type",
     "input_invalid",
+    "quota_exceeded",
 )
 
 

@@ -8,6 +8,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from script_runner.api.protocol import BoundedProtocol
 from script_runner.api.service import Service
 
 #: Uploads and downloads under way may go on so long after SIGTERM.
@@ -22,7 +23,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -20,6 +20,8 @@ from script_runner.core.task import TaskRecord
 
 T = TypeVar("T")
 
+#: So long a request waits for a task without listening for its client.
+UNWATCHED_SECONDS = 0.5
 #: A comment on an idle event stream, so that proxies keep it open.
 HEARTBEAT_SECONDS = 15.0
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -90,6 +92,21 @@ class Call:
 
     def may_see(self, record: TaskRecord) -> bool:
         return record.owner == self.principal.owner or self.principal.is_admin
+
+    async def until_terminal(
+        self, task_id: str, seconds: float, *, is_new: bool = False
+    ) -> TaskRecord | None:
+        """Wait for the end of a task; None when the server stops, or the task is gone.
+
+        A client that goes away is noticed only after UNWATCHED_SECONDS: to
+        listen for that costs as much as all the rest of a short wait.
+        """
+        store = self.service.store
+        first = min(seconds, UNWATCHED_SECONDS)
+        record = await store.wait(task_id, first, is_new=is_new)
+        if record is None or record.state.is_terminal or seconds <= first:
+            return record
+        return await self.unless_gone(store.wait(task_id, seconds - first))
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Await *work*; None when the server stops first, ClientDisconnect when the client goes."""

@@ -21,7 +21,8 @@ from script_runner.core.task import TaskRecord
 EVENT_BYTES = 64 * 1024
 #: What a client is told to wait before it reconnects.
 RECONNECT_MS = 1000
-_EVENT_ID = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,18})")
+#: Longer numbers are none of ours, and Redis' Lua would round them.
+_EVENT_ID = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,15})")
 _HEARTBEAT = b": still there\n\n"
 
 

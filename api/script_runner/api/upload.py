@@ -19,6 +19,7 @@ from script_runner.core.errors import (
     ConflictError,
     KeyReusedError,
     QueueFullError,
+    QuotaError,
     UnavailableError,
 )
 from script_runner.core.redis_store import Accepted, NewTask
@@ -51,13 +52,14 @@ async def accept_upload(
                 idempotency_key=key,
                 request_digest=request_digest(request) if key else "",
                 reservation=token,
+                uploaded_bytes=sum(file.size for file in request.files.values()),
             )
         except BaseException:
             await _remove(service.artifacts, task_id)
             raise
         try:
             accepted = await service.store.accept(new)
-        except (QueueFullError, ConflictError, KeyReusedError):
+        except (QuotaError, QueueFullError, ConflictError, KeyReusedError):
             # After any other error the task may exist, and need its files.
             await _remove(service.artifacts, task_id)
             raise

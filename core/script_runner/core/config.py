@@ -40,6 +40,8 @@ from script_runner.core.template import Template, parse_template
 WEEK_SECONDS = 7 * 24 * 3600
 #: A hundred years: far enough, and still a time that Redis can expire.
 MAX_SECONDS = 100 * 365 * 24 * 3600.0
+#: Nobody writes a longer file by hand, and every part of the service holds it in memory.
+MAX_CONFIG_BYTES = 8 * 1024 * 1024
 
 
 class Config(ConfigModel):
@@ -205,7 +207,11 @@ def load_config(path: Path, *, check_files: bool = True) -> Config:
     needs them, an API in another container need not have them.
     """
     try:
-        text = decode_utf8(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise ConfigError([Problem(str(path), f"has more than {MAX_CONFIG_BYTES:,} bytes")])
+        text = decode_utf8(data)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else "cannot be read"
         raise ConfigError([Problem(str(path), reason)]) from None

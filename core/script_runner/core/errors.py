@@ -7,7 +7,8 @@
     │   ├── NotFoundError        no such task, output, attachment or result set
     │   ├── ConflictError        the same Idempotency-Key is still being accepted
     │   ├── KeyReusedError       the same Idempotency-Key with another request
-    │   └── TooLargeError        a documented limit was exceeded
+    │   ├── TooLargeError        a documented limit was exceeded
+    │   └── QuotaError           the caller has used up what one caller may; try again later
     ├── UnavailableError         Redis or the artifact store cannot serve now; try again
     │   └── QueueFullError       the queue holds as many tasks as it may
     ├── ScriptError              the script, or what it wrote, is at fault: the task *failed*
@@ -91,6 +92,17 @@ class TooLargeError(RequestError):
     """The request exceeds a documented limit."""
 
     code = "too_large"
+
+
+class QuotaError(RequestError):
+    """The caller has used up what one caller may; others are not affected."""
+
+    code = "quota_exceeded"
+    can_retry = True
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UnavailableError(ScriptRunnerError):

@@ -9,7 +9,11 @@ from typing import Any
 import jsonpath_ng.ext.parser
 import jsonpath_ng.parser
 from jsonpath_ng.exceptions import JSONPathError
+from jsonpath_ng.ext.string import DefintionInvalid
 from jsonpath_ng.jsonpath import Child, Fields, Root
+
+#: A longer path would exhaust the stack of those who walk through it.
+MAX_JSONPATH_CHARACTERS = 500
 
 #: What jsonpath-ng may raise on a body that does not fit a filter or an index.
 LOOKUP_ERRORS = (
@@ -18,7 +22,9 @@ LOOKUP_ERRORS = (
     LookupError,
     AttributeError,
     ArithmeticError,
+    AssertionError,
     RecursionError,
+    re.error,
 )
 
 
@@ -36,12 +42,14 @@ def compile_regex(text: str) -> re.Pattern[str]:
 @functools.lru_cache(maxsize=256)
 def compile_jsonpath(text: str) -> Any:
     """Return the parsed path; raise ValueError in words. Filters of jsonpath_ng.ext work too."""
+    if len(text) > MAX_JSONPATH_CHARACTERS:
+        raise ValueError(f"may have at most {MAX_JSONPATH_CHARACTERS} characters")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old spellings that jsonpath-ng still reads
         for parser in (jsonpath_ng.parser, jsonpath_ng.ext.parser):
             try:
                 return parser.parse(text)
-            except (JSONPathError, *LOOKUP_ERRORS):
+            except (JSONPathError, DefintionInvalid, *LOOKUP_ERRORS):
                 continue
     raise ValueError("is not a jsonpath; a plain one looks like $.plate.id or $.samples[*]")
 

@@ -17,6 +17,8 @@ that one script may touch them all. ``<id>`` is a task's id, ``<att>`` is
     o:<owner>:<state>       zset    a caller's tasks in one state, newest last
     k:<n>:<owner>:<key>     string  an Idempotency-Key: its task, or who is accepting it;
                             n is the owner's length in bytes
+    rate:<owner>    string  when the owner's bucket of submissions is empty again
+    bytes           hash    bytes kept for each owner
     stat            hash    counters since the beginning; tasks in a terminal state are those
                             that ever came there less those forgotten
     seq, wakes      string  order of acceptance; number of the last wake-up

@@ -51,11 +51,13 @@ class Ending:
 
     *state* is terminal, or ``queued`` when another attempt may follow after
     *delay_ms*; then *reason* says why and *charge* whether the attempt counts.
+    *stored_bytes* are kept for the task and count for its owner.
     """
 
     claim: Claim
     state: str
     outcome: str = ""
+    stored_bytes: int = 0
     delay_ms: int = 0
     reason: str = ""
     charge: bool = True
@@ -148,6 +150,7 @@ class RedisQueue:
             ending.delay_ms,
             ending.reason,
             int(ending.charge),
+            ending.stored_bytes,
         )
 
     def beat(self, worker: str, claims: Sequence[Claim]) -> BeatReport:

@@ -7,6 +7,7 @@ no value is longer than 64 bytes. Inputs and outcome are strings of their own.
     cd digest of the config    at attempt    ch charged attempts that ended
     ow lease owner    sa attempt started    fi finished    nb not before
     cx cancel requested    lg ended attempts    gO, gE output bytes in the artifact store
+    by bytes kept for it
 """
 
 import base64

@@ -4,6 +4,7 @@ The worker's side is redis_queue. Both only call the scripts of redis_scripts.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from script_runner.core.errors import (
     NotFoundError,
     Problem,
     QueueFullError,
+    QuotaError,
     UnavailableError,
 )
 from script_runner.core.redis_events import Events, Watch
@@ -43,9 +45,20 @@ from script_runner.core.retry import Policy
 from script_runner.core.settings import Settings
 from script_runner.core.task import TaskRecord, TaskState, artifact_prefix, is_task_id
 
+log = logging.getLogger(__name__)
+
 #: News are hints: a waiter looks again after this time without any.
 LOOK_AGAIN_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
+
+
+#: Who has too many tasks or bytes is told to come back after this time.
+QUOTA_WAIT_MS = 10_000
+_QUOTA_DETAILS = {
+    b"rate": "more submissions in a minute than one caller may make",
+    b"active": "as many queued and running tasks as one caller may have",
+    b"bytes": "as many stored bytes as one caller may have; they are freed by retention",
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,7 @@ class NewTask:
     idempotency_key: str | None = None
     request_digest: str = ""
     reservation: str = ""
+    uploaded_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,11 @@ class RedisTaskStore:
         self._policy = policy
         self._artifacts = artifacts
         self._idempotency_ms = settings.idempotency_seconds * 1000
+        self._quota = (
+            settings.max_submits_per_minute or 0,
+            settings.max_active_per_owner or 0,
+            settings.max_stored_bytes_per_owner or 0,
+        )
         self._writes = ScriptPipe(client, namespace, wait_for_disk=settings.durability == "strict")
         # Reads do not wait for the disk.
         self._reads = (
@@ -146,7 +165,7 @@ class RedisTaskStore:
     async def accept(self, new: NewTask) -> Accepted:
         """Make *new* a task, in one atomic step; the same id twice is one task.
 
-        Raises QueueFullError, ConflictError, KeyReusedError, UnavailableError.
+        Raises QuotaError, QueueFullError, ConflictError, KeyReusedError, UnavailableError.
         """
         verdict, known = await self._writes.call(
             "accept",
@@ -161,7 +180,12 @@ class RedisTaskStore:
             new.request_digest,
             self._idempotency_ms,
             new.reservation,
+            *self._quota,
+            new.uploaded_bytes,
         )
+        if verdict in _QUOTA_DETAILS:
+            wait_ms = int(known or QUOTA_WAIT_MS)
+            raise QuotaError(_QUOTA_DETAILS[verdict], -(-wait_ms // 1000))
         if verdict == b"full":
             raise QueueFullError("the queue is full")
         if verdict == b"busy":
@@ -313,6 +337,9 @@ class RedisTaskStore:
                 await self._writes.call("reap", *arguments)
             except UnavailableError:
                 pass  # it is tried again at once; the guard sees how long nobody could
+            except RedisError:
+                # Nobody must be left without recovery because of one damaged record.
+                log.exception("event=reap_failed")
             await asyncio.sleep(REAP_SECONDS)
 
     async def check_durability(self) -> None:

@@ -205,6 +205,13 @@ def test_a_filter_of_the_extended_jsonpath_works_and_cannot_break() -> None:
     assert refusal(config, odd)
 
 
+@pytest.mark.parametrize("path", ["$.wells[?(@.id =~ '(')]", "$..`parent`.`parent`"])
+def test_a_jsonpath_that_fails_on_every_body_is_no_fault_of_ours(path: str) -> None:
+    assert "cannot be looked up" in refusal(
+        body_config(path), TaskRequest(body={"wells": [{"id": "A1"}]})
+    )
+
+
 NESTED = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: (

@@ -206,6 +206,16 @@ def test_every_mistake_is_reported_at_once_with_its_place() -> None:
         (with_query_arg("--a=$A", multiple=True), "command[1]", "an argument of its own"),
         (with_body_arg(), "inputs.body_args[0].body_jsonpath", "is required"),
         (
+            with_body_arg(body_jsonpath="$.a.`sub(/x/,y)`"),
+            "inputs.body_args[0].body_jsonpath",
+            "is not a jsonpath",
+        ),
+        (
+            with_body_arg(body_jsonpath="$" + ".a" * 1000),
+            "inputs.body_args[0].body_jsonpath",
+            "at most 500 characters",
+        ),
+        (
             with_body_arg(type="file", body_jsonpath="$"),
             "inputs.body_args[0].body_jsonpath",
             "file",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from script_runner.core.config import load_config
+from script_runner.core.config import MAX_CONFIG_BYTES, load_config
 from script_runner.core.errors import ConfigError
 
 MINIMAL: dict[str, Any] = {"command": ["true"]}
@@ -40,6 +40,7 @@ def test_a_file_with_a_byte_order_mark_is_read(write: Callable[[Any], Path]) -> 
         (b'{"command": ["true"],\n "name": "Z\xfcrich"}', "line 2: a character is not UTF-8"),
         (b'{"command": ["true"]\n "name": ""}', "line 2, column 2: a comma"),
         (b"", "nothing here"),
+        (b" " * (MAX_CONFIG_BYTES + 1), "more than 8,388,608 bytes"),
         ('{"command": ["true"]}'.encode("utf-16"), "UTF-16"),
     ],
 )

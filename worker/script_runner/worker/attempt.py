@@ -96,7 +96,9 @@ def settle(outcome: TaskOutcome, claim: Claim, policy: Policy) -> Ending:
     if delay is not None:
         milliseconds = int(delay * 1000)
         return Ending(claim, TaskState.QUEUED, delay_ms=milliseconds, reason=outcome.state.value)
-    return Ending(claim, outcome.state, dump_outcome(outcome))
+    kept = [*outcome.attachments, *(result.artifact for result in outcome.results)]
+    stored = sum(artifact.size for artifact in kept) + sum(outcome.output_sizes.values())
+    return Ending(claim, outcome.state, dump_outcome(outcome), stored)
 
 
 def _attempt(shop: Workshop, claim: Claim, running: RunningAttempt) -> TaskOutcome:

@@ -46,7 +46,7 @@ async def submit(call: Call) -> Response:
         answer_headers["idempotency-replayed"] = "true"
     if wait is not None:
         answer_headers["preference-applied"] = f"wait={wait}"
-        record = await call.unless_gone(service.store.wait(done.id, wait, is_new=done.is_new))
+        record = await call.until_terminal(done.id, wait, is_new=done.is_new)
         if record is not None and record.state.is_terminal:
             return await _document(call, record, answer_headers)
         if record is not None:
@@ -110,7 +110,7 @@ async def read(call: Call) -> Response:
         headers["preference-applied"] = f"wait={wait}"
         if not record.state.is_terminal:
             store = call.service.store
-            later = await call.unless_gone(store.wait(record.id, wait))
+            later = await call.until_terminal(record.id, wait)
             record = call.visible(later or await store.get(record.id))
     return await _document(call, record, headers)
 
@@ -200,13 +200,14 @@ def _moment(query: dict[str, list[str]], name: str) -> int | None:
     try:
         # An unencoded + of an offset arrives as a space.
         moment = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or "T" not in text.upper():
+        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    except (ValueError, TypeError):
+        # TypeError: it has no offset from UTC.
+        since = None
+    if since is None or "T" not in text.upper():
         raise ApiError(
             "query_invalid", f"{name} must be an RFC 3339 time, such as 2026-01-31T08:00:00Z."
         )
-    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return max(int(since.total_seconds() * 1000), 0)
 
 

@@ -1,9 +1,9 @@
 -- Finish one attempt, if there is one, and claim the next task, if one is wanted.
 -- ARGV: lease owner, lease ms, concurrency, claim: yes, no or again (the answer was lost), retention ms,
---       then id, attempt, state or 'queued', outcome, delay ms, reason, charge
+--       then id, attempt, state or 'queued', outcome, delay ms, reason, charge, bytes stored
 local worker, lease, limit, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
 local t = now()
-local function finish(id, att, state, outcome, delay, reason, charge)
+local function finish(id, att, state, outcome, delay, reason, charge, bytes)
   local h = facts(id)
   if h[2] ~= att or h[3] ~= worker or h[1] ~= 'running' then
     -- The same call again after a lost answer is no late attempt.
@@ -18,6 +18,7 @@ local function finish(id, att, state, outcome, delay, reason, charge)
     return 'queued'
   end
   if outcome ~= '' then call('SET', p .. 'r:' .. id, outcome) end
+  store_bytes(id, h[7], tonumber(bytes))
   settle(id, t, state, h[7], h[5], h[6], 'running', retention)
   return 'done'
 end
@@ -55,7 +56,7 @@ local function claim()
 end
 local ended, next = '', {}
 if ARGV[6] then
-  ended = finish(ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12])
+  ended = finish(ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13])
 end
 if ARGV[4] == 'again' then next = unanswered() or claim() end
 if ARGV[4] == 'yes' then next = claim() end

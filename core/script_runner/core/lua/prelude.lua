@@ -34,6 +34,13 @@ local function output_key(id, att, owner, stream)
   return p .. 'x:' .. id .. ':' .. att .. '-' .. owner .. ':' .. stream
 end
 
+-- What is kept for a task counts for its owner until the task is forgotten.
+local function store_bytes(id, owner, count)
+  if count == 0 then return end
+  call('HINCRBY', p .. 't:' .. id, 'by', count)
+  call('HINCRBY', p .. 'bytes', owner, count)
+end
+
 local function settle(id, t, state, owner, created, seq, from, retention)
   move(id, owner, created, seq, from, state, 'fi', t)
   call('DEL', p .. 'i:' .. id)
