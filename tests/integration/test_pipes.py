@@ -27,7 +27,9 @@ def files(tmp_path: Path) -> Iterator[dict[str, int]]:
 def run(script: str, files: dict[str, int], *, limit: int = LIMIT) -> list[str]:
     """Run a shell script to its end; return what the limit brought about."""
     reached: list[str] = []
-    pipes = OutputPipes(files, limit, lambda: reached.append("limit"))
+    pipes = OutputPipes(
+        files, limit, on_output=lambda: None, on_limit=lambda: reached.append("limit")
+    )
     process = ScriptProcess.start(
         ["/bin/sh", "-c", script],
         cwd="/",

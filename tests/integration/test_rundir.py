@@ -272,6 +272,25 @@ def test_the_base_is_copied_into_each_rundir(make_rundirs: MakeRundirs, tmp_path
     assert (base / "tool").read_text() == "#!/bin/sh\n"
 
 
+def test_nothing_of_an_attempt_is_left_beside_the_base_for_the_next(
+    make_rundirs: MakeRundirs, tmp_path: Path
+) -> None:
+    base = tmp_path / "files"
+    (base / "out").mkdir(parents=True)
+    (base / "out" / "given").write_text("1")
+    (base / "tool").write_text("as it was")
+    rundirs = make_rundirs(', "command_rundir_base": "files"')
+    for number in (1, 2, 3):
+        with rundirs.make(Attempt(attempt=number)) as rundir:
+            path = Path(rundir.path)
+            assert content(path) == ["out", "tool"]
+            assert content(path / "out") == ["given"]
+            assert (path / "tool").read_text() == "as it was"
+            (path / "tool").write_text("changed")
+            (path / "left").write_text("behind")
+            (path / "out" / "left").write_text("behind")
+
+
 def test_links_of_the_base_stay_links_only_inside_it(tmp_path: Path) -> None:
     base, copy, outside = tmp_path / "base", tmp_path / "copy", tmp_path / "outside"
     for folder in (base / "sub", copy, outside / "more"):

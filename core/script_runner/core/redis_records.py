@@ -13,7 +13,6 @@ no value is longer than 64 bytes. Inputs and outcome are strings of their own.
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from script_runner.core.task import (
@@ -35,10 +34,15 @@ def dump_json(value: Any) -> str:
 
 
 def _dump_artifact(artifact: Artifact) -> dict[str, Any]:
-    fields = asdict(artifact)
-    if artifact.inline is None:
-        del fields["inline"]
-    else:
+    # Written out, as dataclasses.asdict is slow, and this is done for every task.
+    fields = {
+        "name": artifact.name,
+        "key": artifact.key,
+        "size": artifact.size,
+        "media_type": artifact.media_type,
+        "digest": artifact.digest,
+    }
+    if artifact.inline is not None:
         fields["inline"] = base64.b64encode(artifact.inline).decode()
     return fields
 
@@ -55,7 +59,7 @@ def dump_outcome(outcome: TaskOutcome) -> str:
     if outcome.exit_code is not None:
         fields["exit_code"] = outcome.exit_code
     if outcome.fault:
-        fields["fault"] = asdict(outcome.fault)
+        fields["fault"] = {"code": outcome.fault.code, "detail": outcome.fault.detail}
     if outcome.results:
         fields["results"] = [
             {

@@ -135,7 +135,8 @@ def _run_script(
     pipes = OutputPipes(
         rundir.output_fds,
         shop.settings.max_output_bytes,
-        lambda: running.stop(StopReason.OUTPUT_LIMIT),
+        on_output=output.note,
+        on_limit=lambda: running.stop(StopReason.OUTPUT_LIMIT),
     )
     with closing(pipes):
         process = ScriptProcess.start(

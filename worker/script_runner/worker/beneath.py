@@ -12,11 +12,13 @@ it could not copy, as it runs as the same user, and the kernel
 
 import ctypes
 import errno
+import functools
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from script_runner.core.errors import AttemptError, ScriptError
 from script_runner.worker.globs import Globs, State
@@ -164,11 +166,17 @@ def regular(fd: int) -> int:
     raise ScriptError("file_unreadable", "is not a regular file")
 
 
+@functools.cache
+def _syscall() -> Any:
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    return syscall
+
+
 def _openat2_in(folder_fd: int) -> Callable[[str, int], int]:
     if sys.platform != "linux":
         return _no_openat2
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    syscall.restype = ctypes.c_long
+    syscall = _syscall()
     resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
 
     def openat2(relative: str, flags: int) -> int:

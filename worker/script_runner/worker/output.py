@@ -41,6 +41,12 @@ class AttemptOutput:
         self._streams = {name: _Stream(fd) for name, fd in fds.items()}
         self._lock = threading.Lock()
         self._is_fenced = False
+        #: whether there may be something to push
+        self.has_news = False
+
+    def note(self) -> None:
+        """The script has written something."""
+        self.has_news = True
 
     def close(self) -> None:
         """Let go of the files; they may be closed, and their numbers given out again."""
@@ -54,6 +60,7 @@ class AttemptOutput:
 
     def push(self) -> None:
         """Make what is new readable; raise what Redis or the artifact store raise."""
+        self.has_news = False  # before the look: what comes meanwhile is news again
         with self._lock:
             for name, stream in self._streams.items():
                 if not self._is_fenced:

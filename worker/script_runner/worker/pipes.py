@@ -18,10 +18,16 @@ class OutputPipes:
     """See the module; ``pump`` for as long as the script lives, ``drain`` after its end."""
 
     def __init__(
-        self, files: Mapping[str, int], max_bytes: int, on_limit: Callable[[], None]
+        self,
+        files: Mapping[str, int],
+        max_bytes: int,
+        *,
+        on_output: Callable[[], None],
+        on_limit: Callable[[], None],
     ) -> None:
         self._files: dict[int, int] = {}
         self._left: dict[int, int] = {}
+        self._on_output = on_output
         self._on_limit = on_limit
         #: what the script gets, by the name of the stream
         self.writers: dict[str, int] = {}
@@ -80,6 +86,7 @@ class OutputPipes:
             self._on_limit()
         self._left[reader] = max(0, left - len(data))
         _write(self._files[reader], data[:left])
+        self._on_output()
         return True
 
 

@@ -171,8 +171,12 @@ class Rundir:
         prefix = "debug-" if config.debug else ""
         self.path = f"{rundirs.folder}/{prefix}{attempt.id}-{attempt.attempt}-{worker}"
         with self._translated("the rundir could not be made"):
-            if not self._take_spare():
-                self._make()
+            try:
+                if not self._take_spare():
+                    self._make()
+            except BaseException:
+                self.remove()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -241,12 +245,7 @@ class Rundir:
 
     def _is_reusable(self, spare: _Spare) -> bool:
         # Where an orphan lives, it may still have these files open or work in this folder.
-        return (
-            self._config.command_rundir_base is None
-            and len(spare.fds) == len(STREAMS)
-            and self._rundirs.is_quiet()
-            and spare.is_as_new()
-        )
+        return len(spare.fds) == len(STREAMS) and self._rundirs.is_quiet() and spare.is_as_new()
 
     def _take_spare(self) -> bool:
         spare = None if self._config.debug else self._rundirs.take_spare()
@@ -258,20 +257,22 @@ class Rundir:
             spare.remove()
             return False
         self._fds = spare.fds
+        if self._config.command_rundir_base is not None:
+            os.rmdir(f"{self.path}/{OUT}")  # the base may bring its own
+            self._fill()
         return True
+
+    def _fill(self) -> None:
+        if self._config.command_rundir_base is not None:
+            copy_tree(str(self._config.resolve(self._config.command_rundir_base)), self.path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"{self.path}/{OUT}", 0o700)
 
     def _make(self) -> None:
         self.path = _make_folder(self.path)
-        try:
-            if self._config.command_rundir_base is not None:
-                copy_tree(str(self._config.resolve(self._config.command_rundir_base)), self.path)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(f"{self.path}/{OUT}", 0o700)
-            for stream in STREAMS:
-                self._fds[stream] = _open_nameless(self._rundirs.folder)
-        except BaseException:
-            self.remove()
-            raise
+        self._fill()
+        for stream in STREAMS:
+            self._fds[stream] = _open_nameless(self._rundirs.folder)
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:

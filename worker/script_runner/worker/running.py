@@ -75,6 +75,8 @@ class RunningAttempt:
         """Carry out what is due at *now* (time.monotonic)."""
         if self._deadline is not None and now >= self._deadline:
             self.stop(StopReason.TIMED_OUT)
+        if self._kill_at is None:
+            return  # by far the most: a thousand of them must cost nothing
         with self._lock:
             if self._kill_at is not None and now >= self._kill_at and self._process:
                 self._process.signal_group(signal.SIGKILL)

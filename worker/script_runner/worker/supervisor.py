@@ -134,12 +134,13 @@ class Supervisor:
         while not self._stopping.wait(FOLLOW_SECONDS):
             for running in self._running.all():
                 output = running.output
-                if output is None:
+                if output is None or not output.has_news:
                     continue
                 try:
                     output.push()
                 except (RedisError, ScriptRunnerError) as error:
                     # The file still has it all: the next round tries again.
+                    output.note()
                     log.debug("event=output_delayed error=%s", type(error).__name__)
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + SWEEP_SECONDS

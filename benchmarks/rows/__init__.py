@@ -1,0 +1,1 @@
+"""The rows: one module each, with ``measure(setup) -> list[Figure]``."""
