@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 
 from script_runner.api.app import create_app, make_service
+from script_runner.api.audit import open_audit
 from script_runner.api.auth import make_provider
 from script_runner.api.server import Server
 from script_runner.core.artifacts import ArtifactStore
@@ -149,7 +150,9 @@ def running_api(
     settings = Settings(redis_url=redis_url, **fields)
     parsed = parse_config(json.dumps(config), folder)
     artifacts = ArtifactStore(settings.artifacts_url)
-    service = make_service(settings, parsed, make_provider(settings), artifacts)
+    service = make_service(
+        settings, parsed, make_provider(settings), artifacts, open_audit(settings)
+    )
     service.heartbeat_seconds = heartbeat_seconds
     server = Server(create_app(service), service)
     listener = socket.create_server(("127.0.0.1", 0))

@@ -180,7 +180,7 @@ def test_an_idempotency_key_is_held_during_the_upload_and_let_go_after_a_failure
         busy = api.client.post("/task", files={"READS": b"x"}, headers=headers)
         assert (busy.status_code, busy.json()["code"]) == (409, "idempotency_in_progress")
     with redis.Redis.from_url(redis_url) as raw:
-        until(lambda: not raw.exists("{sr}:k:anonymous:k1"))
+        until(lambda: not raw.exists("{sr}:k:9:anonymous:k1"))
     assert api.client.post("/task", files={"READS": b"x"}, headers=headers).status_code == 202
 
 

@@ -53,7 +53,7 @@ def test_another_request_with_the_same_key_is_refused(
 
 def test_a_key_that_is_being_accepted_is_a_conflict(api: ApiServer, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as raw:
-        raw.set("{sr}:k:anonymous:busy", "Rsomebody")
+        raw.set("{sr}:k:9:anonymous:busy", "Rsomebody")
     answer = api.client.post("/task", headers={"idempotency-key": "busy"})
     assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_in_progress")
 

@@ -59,7 +59,7 @@ def test_without_an_auth_provider_it_does_not_start_and_tells_which_there_are(
 ) -> None:
     for value in ("", "jwt"):
         text = refused(tmp_path, AUTH_PROVIDER=value)
-        assert re.search(r"^error: AUTH_PROVIDER: .*apikey, none$", text, re.MULTILINE)
+        assert re.search(r"^error: AUTH_PROVIDER: .*apikey, auth0, none, oidc$", text, re.MULTILINE)
 
 
 def test_every_mistake_is_told_before_anything_listens(tmp_path: Path) -> None:

@@ -240,6 +240,9 @@ def test_a_list_can_be_filtered_by_state_and_time(api: ApiServer) -> None:
     earlier = (created - timedelta(minutes=1)).isoformat()  # +00:00, not encoded
     assert found(f"created_after={earlier}") == {first, second}
     assert found(f"created_before={earlier}") == set()
+    # Times that have no equal in UTC, where the calendar of Python ends.
+    assert found("created_after=0001-01-01T00:00:00%2B14:00") == {first, second}
+    assert found("created_before=9999-12-31T23:59:59-14:00") == {first, second}
 
 
 @pytest.mark.parametrize(
@@ -356,3 +359,11 @@ def test_a_full_queue_is_503_and_says_when_to_come_again(redis_url: str, tmp_pat
         answer = api.client.post("/task")
         assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
         assert int(answer.headers["retry-after"]) > 0
+
+
+def test_who_submits_too_much_is_told_when_to_come_again(redis_url: str, tmp_path: Path) -> None:
+    with running_api(redis_url, tmp_path, max_submits_per_minute=1) as api:
+        api.submit()
+        answer = api.client.post("/task")
+        assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60

@@ -127,6 +127,19 @@ def test_scripts_that_fork_without_end_die_with_the_worker(guarded: Guarded) -> 
     guarded.expect_nobody(137)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="from root nothing is hidden")
+def test_a_script_cannot_read_the_environment_of_the_guardian() -> None:
+    script = "for pid in $PPID $(cut -d' ' -f4 /proc/$PPID/stat); do cat /proc/$pid/environ; done"
+    done = subprocess.run(
+        [*GUARDIAN, "sh", "-c", script],
+        env={**os.environ, "SECRET": "geheim"},
+        capture_output=True,
+        timeout=20,
+    )
+    assert b"geheim" not in done.stdout
+    assert done.stderr.count(b"Permission denied") == 2
+
+
 @pytest.mark.parametrize("code", [0, 3, 255])
 def test_the_exit_code_is_that_of_the_command(code: int) -> None:
     assert subprocess.run([*GUARDIAN, "sh", "-c", f"exit {code}"], timeout=30).returncode == code
@@ -244,6 +257,7 @@ def test_as_process_1_it_reaps_and_forwards() -> None:
 
 def test_the_guardian_is_small(guarded: Guarded) -> None:
     for pid in (guarded.front, guarded.keeper):
-        smaps = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        own = [int(line.split()[1]) for line in smaps.splitlines() if line.startswith("Pss:")]
+        # Not smaps_rollup: only root may read it, as the guardian hides what it holds.
+        status = Path(f"/proc/{pid}/status").read_text()
+        own = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")]
         assert own[0] < 16 * 1024

@@ -15,6 +15,7 @@ from typing import TypeVar
 from redis.exceptions import RedisError
 
 from script_runner.api.app import create_app, make_service
+from script_runner.api.audit import open_audit
 from script_runner.api.auth import make_provider
 from script_runner.api.logs import set_up_logging
 from script_runner.api.server import Server
@@ -29,7 +30,6 @@ from script_runner.core.settings import load_settings
 BACKLOG = 2048
 EXIT_ADDRESS = 1
 EXIT_CONFIG = 2
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 T = TypeVar("T")
 logger = logging.getLogger("script_runner.api")
@@ -52,17 +52,10 @@ def load_service(environ: Mapping[str, str]) -> Service:
     provider = attempt(lambda: make_provider(settings))
     artifacts = attempt(lambda: ArtifactStore(settings.artifacts_url))
     attempt(lambda: check_root_path(settings.root_path))
+    audit = attempt(lambda: open_audit(settings))
     if problems or config is None or provider is None or artifacts is None:
         raise ConfigError(problems)
-    return make_service(settings, config, provider, artifacts)
-
-
-def read_log_level(environ: Mapping[str, str]) -> str:
-    """Return LOG_LEVEL, ``info`` when it is not set; ConfigError when there is no such level."""
-    level = environ.get("LOG_LEVEL", "").lower() or "info"
-    if level not in LOG_LEVELS:
-        raise ConfigError([Problem("LOG_LEVEL", f"must be one of {', '.join(LOG_LEVELS)}")])
-    return level
+    return make_service(settings, config, provider, artifacts, audit)
 
 
 async def check_durability(service: Service) -> None:
@@ -89,7 +82,7 @@ def main() -> int:
     """Run the API; return the exit code."""
     try:
         service = load_service(os.environ)
-        set_up_logging(read_log_level(os.environ))
+        set_up_logging(service.settings.log_level)
         asyncio.run(check_durability(service))
         app = create_app(service)
     except ConfigError as error:

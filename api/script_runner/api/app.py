@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from script_runner.api.auth import Provider
+from script_runner.api.audit import Audit
+from script_runner.api.auth import Provider, RunningProvider
 from script_runner.api.errors import problem_response
 from script_runner.api.guard import OpenApiGuard, is_loopback
 from script_runner.api.openapi import build_openapi
@@ -28,7 +29,11 @@ logger = logging.getLogger("script_runner.api")
 
 
 def make_service(
-    settings: Settings, config: Config, provider: Provider, artifacts: ArtifactStore
+    settings: Settings,
+    config: Config,
+    provider: Provider,
+    artifacts: ArtifactStore,
+    audit: Audit | None = None,
 ) -> Service:
     """Build what the routes share; raise ConfigError for a ROOT_PATH that cannot be used."""
     return Service(
@@ -38,6 +43,7 @@ def make_service(
         provider=provider,
         base=check_root_path(settings.root_path),
         file_parts=file_parts(config),
+        audit=audit,
     )
 
 
@@ -66,7 +72,11 @@ def create_app(service: Service) -> FastAPI:
     app.openapi = lambda: dict(document)  # type: ignore[method-assign]
     app.router.routes.extend(build_routes(service, document))
     if service.provider.is_open:
-        app.add_middleware(OpenApiGuard, is_local=is_loopback(service.settings.host))
+        app.add_middleware(
+            OpenApiGuard,
+            is_local=is_loopback(service.settings.host),
+            on_refusal=service.audit.record_refusal if service.audit else None,
+        )
     if service.base:
         app.add_middleware(UnderPrefix, base=service.base)
     return app
@@ -82,14 +92,21 @@ def _lifespan_of(service: Service) -> Any:
         service.use_store(store)
         service.reaper = reaper = asyncio.create_task(store.keep_reaping())
         reaper.add_done_callback(_report_failure)
+        provider = service.provider
         try:
+            if isinstance(provider, RunningProvider):
+                await provider.start()
             yield {}
         finally:
             service.stopping.set()
+            if isinstance(provider, RunningProvider):
+                await provider.stop()
             reaper.cancel()
             await asyncio.gather(reaper, return_exceptions=True)
             service.use_store(None)
             await store.close()
+            if service.audit is not None:
+                service.audit.file.close()
 
     return lifespan
 

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from script_runner.api.auth import Principal, authorize
-from script_runner.api.errors import respond
+from script_runner.api.auth import NOBODY, authenticate, check_scope
+from script_runner.api.errors import problem_code, respond
 from script_runner.api.service import Call, Service
 from script_runner.core.errors import ScriptRunnerError
 
@@ -24,15 +24,18 @@ Handler = Callable[[Call], Awaitable[Response]]
 logger = logging.getLogger("script_runner.api.request")
 #: For the log and the metrics alone: nobody is there to read it.
 CLIENT_CLOSED_REQUEST = 499
-NOBODY = Principal("", frozenset())
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What one method of a route does; *scope* None means that no key is needed."""
+    """What one method of a route does; *scope* None means that no key is needed.
+
+    *action* is its name in the audit log.
+    """
 
     handler: Handler
     scope: str | None = None
+    action: str = ""
 
 
 class Endpoint:
@@ -74,11 +77,30 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> Response:
         operation = self.operations[request.method]
+        call = Call(self.service, request, NOBODY, operation.action, self.template)
+        code = ""
         try:
-            principal = NOBODY
             if operation.scope is not None:
-                headers = request.headers
-                principal = await authorize(self.service.provider, headers, operation.scope)
-            return await operation.handler(Call(self.service, request, principal))
+                await self._admit(call, operation.scope)
+            response = await operation.handler(call)
         except ScriptRunnerError as error:
-            return respond(error)
+            response, code = respond(error), problem_code(error)
+        except ClientDisconnect:
+            call.record(CLIENT_CLOSED_REQUEST, "client_closed_request")
+            raise
+        except BaseException:
+            call.record(500, "internal")
+            raise
+        # Before anything is sent: what a caller was answered stands in the log.
+        call.record(response.status_code, code)
+        return response
+
+    async def _admit(self, call: Call, scope: str) -> None:
+        """Find out who calls and whether they may; ScriptRunnerError otherwise."""
+        audit = self.service.audit
+        if audit is not None and audit.file.is_failing:
+            action, call.action = call.action, ""  # nothing is done, so nothing is to be told
+            audit.require()
+            call.action = action
+        call.principal = await authenticate(self.service.provider, call.request.headers)
+        check_scope(call.principal, scope)

@@ -34,8 +34,8 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "multipart_invalid": ProblemKind(400, "The body is not valid multipart/form-data"),
     "query_invalid": ProblemKind(400, "A query parameter cannot be used"),
     "header_invalid": ProblemKind(400, "A request header cannot be used"),
-    "unauthenticated": ProblemKind(401, "A valid key is required"),
-    "insufficient_scope": ProblemKind(403, "The key does not allow this"),
+    "unauthenticated": ProblemKind(401, "A valid key or token is required"),
+    "insufficient_scope": ProblemKind(403, "The key or token does not allow this"),
     "host_refused": ProblemKind(403, "This host name is not served"),
     "cross_site_refused": ProblemKind(403, "Requests of other web sites are refused"),
     "not_found": ProblemKind(404, "There is nothing here"),
@@ -101,6 +101,12 @@ def problem_response(
         answer_headers["retry-after"] = str(RETRY_SECONDS)
     answer_headers.update(headers or {})
     return Response(json.dumps(body), kind.status, answer_headers, MEDIA_TYPE)
+
+
+def problem_code(error: ScriptRunnerError) -> str:
+    """Return the code with which *error* is answered."""
+    code = error.api_code if isinstance(error, ApiError) else error.code
+    return code if code in PROBLEMS else "internal"
 
 
 def respond(error: ScriptRunnerError) -> Response:

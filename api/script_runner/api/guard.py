@@ -8,7 +8,7 @@ to 127.0.0.1 (DNS rebinding) is no way around the first.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -63,9 +63,16 @@ def check_site(method: str, headers: Mapping[str, str]) -> None:
 class OpenApiGuard:
     """ASGI middleware of an API without login; *is_local* when it listens on loopback only."""
 
-    def __init__(self, app: ASGIApp, *, is_local: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        is_local: bool,
+        on_refusal: Callable[[Scope, ApiError], None] | None = None,
+    ) -> None:
         self.app = app
         self.is_local = is_local
+        self.on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -75,6 +82,8 @@ class OpenApiGuard:
                     check_host(headers)
                 check_site(scope["method"], headers)
             except ApiError as error:
+                if self.on_refusal is not None:
+                    self.on_refusal(scope, error)
                 await respond(error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)

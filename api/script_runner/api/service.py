@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from script_runner.api.audit import Audit
 from script_runner.api.auth import Principal, Provider
 from script_runner.api.metrics import Metrics
 from script_runner.api.responses import disconnected
@@ -16,7 +17,7 @@ from script_runner.core.config import Config
 from script_runner.core.errors import ConfigError, NotFoundError, Problem
 from script_runner.core.redis_store import RedisTaskStore
 from script_runner.core.settings import Settings
-from script_runner.core.task import TaskRecord
+from script_runner.core.task import TaskRecord, is_task_id
 
 T = TypeVar("T")
 
@@ -55,6 +56,8 @@ class Service:
     file_parts: Mapping[str, str] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
     heartbeat_seconds: float = HEARTBEAT_SECONDS
+    #: None: nobody wants to know who did what
+    audit: Audit | None = None
     #: set when the server is to stop: whoever waits for a task answers at once
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     #: recovers lost tasks while the API runs; it never ends by itself
@@ -78,11 +81,39 @@ class Call:
     service: Service
     request: Request
     principal: Principal
+    #: for the audit log: what is done, on which route, to which task
+    action: str = ""
+    route: str = ""
+    task_id: str = ""
+    #: True when the audit log has its line, or needs none
+    is_recorded: bool = False
 
     async def task(self) -> TaskRecord:
         """Return the task that the path names; NotFoundError unless the caller may see it."""
-        record = await self.service.store.get(self.request.path_params["id"])
-        return self.visible(record)
+        return self.visible(await self.service.store.get(self.named_task()))
+
+    def named_task(self) -> str:
+        """Return the id in the path, whatever it is."""
+        name: str = self.request.path_params["id"]
+        if is_task_id(name):  # any other text may be somebody's input
+            self.task_id = name
+        return name
+
+    def record(self, status: int, code: str = "") -> None:
+        """Write to the audit log how the call ends, once."""
+        audit = self.service.audit
+        if audit is None or self.is_recorded or not self.action:
+            return
+        self.is_recorded = True
+        audit.record(
+            self.request.scope,
+            action=self.action,
+            route=self.route,
+            status=status,
+            code=code,
+            principal=self.principal,
+            task_id=self.task_id,
+        )
 
     def visible(self, record: TaskRecord | None) -> TaskRecord:
         """Return *record*, unless it is unknown or somebody else's: both look the same."""

@@ -8,13 +8,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from script_runner.api.body import request_digest
 from script_runner.api.form import FormReader
 from script_runner.api.service import Call
 from script_runner.api.threads import in_thread
 from script_runner.core.artifacts import ArtifactStore
-from script_runner.core.command import TaskRequest, bind_inputs, dump_inputs
+from script_runner.core.command import FileInput, TaskRequest, bind_inputs, dump_inputs
 from script_runner.core.errors import (
     ConflictError,
     KeyReusedError,
@@ -36,13 +37,15 @@ async def accept_upload(
     query: Mapping[str, Sequence[str]],
     key: str | None,
     priority: int,
+    allow_unknown: bool,
 ) -> Accepted:
     """Store the files of the request and make it a task."""
     service = call.service
     task_id, token = new_task_id(), secrets.token_hex(16)
     async with _held_key(call, key, token):
         try:
-            request = await _receive(call, task_id, path, query)
+            body, files = await _receive(call, task_id)
+            request = TaskRequest(path, query, body, files, allow_unknown)
             new = NewTask(
                 id=task_id,
                 owner=call.principal.owner,
@@ -68,9 +71,7 @@ async def accept_upload(
     return accepted
 
 
-async def _receive(
-    call: Call, task_id: str, path: str, query: Mapping[str, Sequence[str]]
-) -> TaskRequest:
+async def _receive(call: Call, task_id: str) -> tuple[Any, Mapping[str, FileInput]]:
     service = call.service
     await service.store.announce_upload(task_id)
     form = FormReader(
@@ -81,7 +82,7 @@ async def _receive(
         max_body_bytes=service.settings.max_body_bytes,
     )
     body = await form.read(call.request)
-    return TaskRequest(path=path, query=query, body=body, files=form.files)
+    return body, form.files
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ killed process leaves half written lies in the same folder, so it goes with the
 task.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -129,15 +130,18 @@ def _make_folder(folder: str) -> None:
 
     ``os.makedirs`` gives its mode to the last one only.
     """
+    parent = os.path.dirname(folder)
     try:
         os.mkdir(folder, _FOLDER_MODE)
     except FileExistsError:
         return
     except FileNotFoundError:
-        _make_folder(os.path.dirname(folder))
-        _make_folder(folder)
-        return
-    _sync_folder(os.path.dirname(folder))
+        if parent == folder or os.path.islink(parent):
+            raise  # a link to nowhere: making it again would never end
+        _make_folder(parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, _FOLDER_MODE)
+    _sync_folder(parent)
 
 
 def _sync_folder(folder: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from script_runner.core.errors import InputError, Problem
 from script_runner.core.expressions import LOOKUP_ERRORS, compile_reader, compile_regex
 from script_runner.core.input_models import BodyArg, Inputs, PathArg, QueryArg
+from script_runner.core.spelling import suggestion
 from script_runner.core.template import Template
 from script_runner.core.values import MAX_ARGUMENT_BYTES, ValueRefusedError, ValueRule
 
@@ -22,15 +23,18 @@ MAX_PATH_LENGTH = 8192
 MAX_COMMAND_BYTES = 1024 * 1024
 #: The kernel counts a closing zero byte and a pointer for each argument.
 _POINTER_BYTES = 9
-#: The kernel counts a closing zero byte and a pointer for each argument.
-_POINTER_BYTES = 9
 #: Room kept for a path of ours (the rundir, a file input) when lengths are estimated.
 _PATH_BYTES = 4096
+
+#: So many unknown names are told apart; a request can hold a thousand.
+MAX_UNKNOWN_NAMES = 20
+_SHOWN_CHARACTERS = 64
 
 _TOO_LONG = (
     "are too long for a command: one argument can hold 128 KiB and all of them 1 MiB; "
     "send large data as a file"
 )
+_UNKNOWN = "is not an input of this script"
 _ABSENT: tuple[Any, ...] = ()
 
 
@@ -53,13 +57,16 @@ class TaskRequest:
 
     *path* is what follows ``/task/``, decoded and without that slash. *files*
     maps the name of a multipart part to the stored file; *body* is then the
-    JSON of the part named ``body``.
+    JSON of the part named ``body``. With *allow_unknown* a query parameter
+    that no input has is ignored, as 0.18 did; otherwise it is a mistake, for a
+    misspelt name would leave the default in force.
     """
 
     path: str = ""
     query: Mapping[str, Sequence[str]] = field(default_factory=dict)
     body: Any = None
     files: Mapping[str, FileInput] = field(default_factory=dict)
+    allow_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +137,14 @@ class Plan:
     bindings: tuple[Binding, ...]
     templates: tuple[Template, ...]
     by_name: Mapping[str, Binding]
+    query_names: frozenset[str]
     references: int
     fixed_bytes: int
 
     def bind(self, request: TaskRequest) -> dict[str, InputValue]:
         """Return the checked inputs; raise InputError with every problem."""
         inputs: dict[str, InputValue] = {}
-        problems: list[Problem] = []
+        problems = [] if request.allow_unknown else self._unknown(request.query)
         for binding in self.bindings:
             try:
                 value = binding.bind(request)
@@ -149,6 +157,19 @@ class Plan:
             raise InputError(problems)
         self.check_size(inputs)
         return inputs
+
+    def _unknown(self, query: Mapping[str, Sequence[str]]) -> list[Problem]:
+        names = [name for name in query if name not in self.query_names]
+        free = [name for name in sorted(self.query_names) if name not in query] if names else []
+        problems = []
+        for name in names[:MAX_UNKNOWN_NAMES]:
+            meant = suggestion(name, free)
+            hint = f"; did you mean {meant}?" if meant else ""
+            problems.append(Problem(f"query.{_shown(name)}", _UNKNOWN + hint))
+        if len(names) > MAX_UNKNOWN_NAMES:
+            rest = len(names) - MAX_UNKNOWN_NAMES
+            problems.append(Problem("query", f"has {rest} more names that are no inputs"))
+        return problems
 
     def load(self, stored: Mapping[str, Any]) -> dict[str, InputValue]:
         """Check stored inputs against this plan; raise InputError with every problem."""
@@ -215,9 +236,16 @@ def compile_plan(inputs: Inputs, templates: Sequence[Template]) -> Plan:
         bindings,
         tuple(templates),
         by_name={binding.name: binding for binding in bindings},
+        query_names=frozenset(arg.query_var_name for arg in inputs.query_args),
         references=references,
         fixed_bytes=sum(len(text.encode()) for text in literals) + references * _PATH_BYTES,
     )
+
+
+def _shown(name: str) -> str:
+    """Return a name that a caller made up, short and without what a terminal acts on."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in name[:_SHOWN_CHARACTERS])
+    return text if len(name) <= _SHOWN_CHARACTERS else f"{text}..."
 
 
 def _path_binding(arg: PathArg) -> Binding:

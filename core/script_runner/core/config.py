@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +22,7 @@ from script_runner.core.config_checks import (
     unknown_keys,
     unusable_text,
 )
+from script_runner.core.config_files import file_problems, file_warnings
 from script_runner.core.config_models import (
     Example,
     OrNull,
@@ -60,7 +60,7 @@ class Config(ConfigModel):
         min_length=1,
         description="The program and its arguments, one entry each; never a shell. `$NAME` or "
         "`${NAME}` is replaced by the input of that name, in one pass and whole names only, and "
-        "`$RUNDIR` by the working directory of the attempt; `$$` is a literal dollar.",
+        "`$RUNDIR` by the rundir, the private folder of the attempt; `$$` is a literal dollar.",
     )
     working_directory: Literal["config", "rundir"] | None = Field(
         default=None,
@@ -219,10 +219,10 @@ def load_config(path: Path, *, check_files: bool = True) -> Config:
         raise ConfigError([error.problem]) from None
     config = parse_config(text, path.absolute().parent)
     if check_files:
-        problems = _file_problems(config)
+        problems = file_problems(config)
         if problems:
             raise ConfigError(problems)
-        config._warnings += tuple(_file_warnings(config))
+        config._warnings += tuple(file_warnings(config))
     return config
 
 
@@ -353,27 +353,3 @@ def _example_problems(config: Config) -> list[Problem]:
 
 def _query_text(value: str | int | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _file_problems(config: Config) -> list[Problem]:
-    problems = []
-    base = config.command_rundir_base
-    if base is not None and not config.resolve(base).is_dir():
-        problems.append(Problem("command_rundir_base", "is not a folder on this machine"))
-    rundir = config.command_rundir
-    if rundir is not None:
-        folder = config.resolve(rundir)
-        if folder.exists() and not folder.is_dir():
-            problems.append(Problem("command_rundir", "is not a folder"))
-    return problems
-
-
-def _file_warnings(config: Config) -> list[Problem]:
-    program = config.plan.templates[0]
-    if program.names:
-        return []
-    text = program.literals[0]
-    found = config.resolve(text) if "/" in text else shutil.which(text)
-    if found is None or not os.access(found, os.X_OK):
-        return [Problem("command[0]", "is not a program that can be run on this machine")]
-    return []

@@ -4,7 +4,6 @@ Works on the JSON as it was read, not on the models, so that these mistakes are
 reported together with those that pydantic finds, however broken the file is.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
@@ -15,6 +14,7 @@ from pydantic_core import ErrorDetails
 from script_runner.core.errors import Problem
 from script_runner.core.input_models import RESERVED_NAME
 from script_runner.core.json_text import place
+from script_runner.core.spelling import suggestion
 from script_runner.core.template import NAME_PATTERN, Template, parse_template, shell_expansions
 
 #: Programs that take the text of a program as an argument, and the option before it.
@@ -24,8 +24,6 @@ _INTERPRETERS = (
     (re.compile(r"Rscript|R|perl|ruby|node|julia"), re.compile(r"-[a-z]*[eE]|--eval")),
 )
 
-#: How alike two words must be to be taken for the same word with a slip.
-_LIKENESS = 0.8
 #: Where the word is wrong in any case and the right ones are few.
 _LIKENESS_OF_CHOICES = 0.6
 
@@ -52,17 +50,6 @@ _WORDS = {
     "greater_than_equal": "must be {ge} or more",
     "less_than_equal": "must be {le} or less",
 }
-
-
-def suggestion(word: str, known: Sequence[str], likeness: float = _LIKENESS) -> str | None:
-    """Return the known word that *word* was probably meant to be."""
-    plain = {_plain(name): name for name in known}
-    close = difflib.get_close_matches(_plain(word), plain, n=1, cutoff=likeness)
-    return plain[close[0]] if close else None
-
-
-def _plain(word: str) -> str:
-    return word.replace("_", "").replace("-", "").lower()
 
 
 def unknown_keys(model: type[BaseModel], raw: Any) -> tuple[list[Problem], list[Problem]]:

@@ -256,4 +256,4 @@ def check_variable_names(names: list[str]) -> None:
             f"{', '.join(wrong)}: a name must be letters, digits and _, not beginning with a digit"
         )
     if RESERVED_NAME in names:
-        raise ValueError("RUNDIR is always set to the working directory; remove it here")
+        raise ValueError("RUNDIR is always set, to the rundir; remove it here")

@@ -135,7 +135,7 @@ class InputArg(ConfigModel):
         if not re.fullmatch(NAME_PATTERN, name):
             raise ValueError("must be letters, digits and _, and not begin with a digit")
         if name == RESERVED_NAME:
-            raise ValueError("RUNDIR is the name of the working directory; choose another name")
+            raise ValueError("RUNDIR is the name of the rundir; choose another name")
         return name
 
     @field_validator("enum")

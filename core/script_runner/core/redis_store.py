@@ -317,7 +317,7 @@ class RedisTaskStore:
 
     async def counts(self) -> dict[str, int]:
         """Return the number of tasks in each state."""
-        queued, running, *rest = await self._reads.call("counts")
+        queued, running, _, *rest = await self._reads.call("counts", LEASE_MS)
         totals = _numbers(rest)
         return {
             state.value: totals.get(state.value, 0) - totals.get(f"forgotten_{state.value}", 0)
@@ -326,21 +326,46 @@ class RedisTaskStore:
 
     async def statistics(self) -> dict[str, int]:
         """Return the counters since the beginning: accepted, started, lost, fenced, ..."""
-        _, _, *rest = await self._reads.call("counts")
+        _, _, _, *rest = await self._reads.call("counts", LEASE_MS)
         return _numbers(rest)
+
+    async def count_workers(self) -> int:
+        """Return the number of workers that were heard of within a lease."""
+        answer = await self._reads.call("counts", LEASE_MS)
+        return int(answer[2])
 
     async def keep_reaping(self) -> None:
         """Recover the tasks of lost workers, for ever; any process may do this."""
         arguments = reap_arguments(self._policy)
+        is_away = False
         while True:
             try:
                 await self._writes.call("reap", *arguments)
+                if is_away:
+                    log.info("event=redis_back")
+                is_away = False
             except UnavailableError:
-                pass  # it is tried again at once; the guard sees how long nobody could
+                # It is tried again at once; the guard sees how long nobody could.
+                if not is_away:
+                    log.warning("event=redis_away")
+                is_away = True
             except RedisError:
                 # Nobody must be left without recovery because of one damaged record.
                 log.exception("event=reap_failed")
             await asyncio.sleep(REAP_SECONDS)
+
+    async def find_doubts(self) -> list[str]:
+        """Say what in this Redis' settings breaks a promise; empty when all is well."""
+        try:
+            info = await self._client.info()
+        except RedisError as error:
+            raise as_unavailable(error) from error
+        doubts = []
+        if not info.get("aof_enabled"):
+            doubts.append("Redis keeps tasks only until it stops: set `appendonly yes`")
+        if info.get("maxmemory_policy") not in (None, "noeviction"):
+            doubts.append("Redis may drop tasks when it is full: set `maxmemory-policy noeviction`")
+        return doubts
 
     async def check_durability(self) -> None:
         """Raise ConfigError when strict durability is asked of a Redis that cannot give it."""

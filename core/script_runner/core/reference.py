@@ -61,7 +61,7 @@ _CONFIG_TAIL = """
 | written | becomes |
 |---|---|
 | `$NAME`, `${NAME}` | the value of the input of that name |
-| `$RUNDIR` | the working directory of the attempt; also in the environment of the script |
+| `$RUNDIR` | the rundir, the private folder of the attempt; also in the environment of the script |
 | `$$` | a literal dollar |
 | any other `$` | itself: `$1`, `$(date)`, `${NAME:-x}` |
 

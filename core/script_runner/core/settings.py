@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from script_runner.core.errors import ConfigError, Problem
 
@@ -46,9 +46,12 @@ class Settings(BaseModel):
     )
     durability: Literal["everysec", "strict"] = Field(
         "everysec",
-        description="`strict` answers 202 only when Redis has the task on disk (WAITAOF, Redis "
-        "7.2 or later, or `appendfsync always`).",
+        description="`strict` answers 202 only when Redis has the task on disk. Needs Redis 7.2 "
+        "or later with `appendonly yes`; the API checks both when it starts.",
     )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)
+    ] = Field("info", description="How much the API and the workers write to stderr.")
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")
@@ -57,11 +60,70 @@ class Settings(BaseModel):
     )
     auth_provider: str | None = Field(
         None,
-        description="`none`, `apikey`, or the name of an entry point in `script_runner.auth`. "
-        "Required by `api`; only `serve` on loopback defaults to `none`.",
+        description="`none`, `apikey`, `oidc`, `auth0`, or the name of an entry point in "
+        "`script_runner.auth`; several with commas between, such as `apikey,oidc`. Required by "
+        "`api`; only `serve` on loopback defaults to `none`.",
     )
     auth_apikeys_file: Path | None = Field(
         None, description="The file of hashed keys that `script-runner apikey` writes."
+    )
+    oidc_issuer: str = Field(
+        "", description="The `iss` of tokens, exactly; keys are found through its discovery."
+    )
+    oidc_audience: str = Field("", description="What `aud` of a token must contain.")
+    oidc_jwks_url: str = Field(
+        "", description="Where the issuer's keys are, when it has no discovery."
+    )
+    auth0_domain: str = Field("", description="As in 0.18, for example `lab.eu.auth0.com`.")
+    auth0_api_audience: str = Field("", description="As in 0.18: the identifier of the API.")
+    auth_algorithms: str = Field(
+        "RS256,ES256",
+        description="Comma-separated signature algorithms of tokens: RS, PS and ES with 256, "
+        "384 or 512.",
+    )
+    auth_token_type: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9+.-]*$",
+        description="The only `typ` of tokens, for example `at+jwt` (RFC 9068). Otherwise "
+        "`JWT`, `at+jwt` and none.",
+    )
+    auth_leeway_seconds: float = Field(
+        30.0, ge=0, le=60, description="How far the clocks of issuer and API may be apart."
+    )
+    auth_owner_claim: str = Field(
+        "sub",
+        min_length=1,
+        description="The claim that names the owner of a task; a JSON pointer when it begins "
+        "with `/`.",
+    )
+    auth_scope_claim: str = Field(
+        "",
+        description="The claim with the scopes, a text or a list; a JSON pointer when it begins "
+        "with `/`. Otherwise `scope`, with `auth0` `permissions`.",
+    )
+    auth_scope_map: str = Field(
+        "",
+        description='JSON: the issuer\'s words and the scopes they give, such as `{"lab": '
+        '"task:submit task:read"}`. Other words then give none; `*` stands for every caller.',
+    )
+    auth_jwks_refresh_seconds: Seconds = Field(
+        600.0, description="How often the issuer's keys are fetched, in the background."
+    )
+    auth_jwks_max_age_seconds: Seconds = Field(
+        86_400.0, description="How long keys stay good while the issuer cannot be reached."
+    )
+    auth_jwks_refetch_seconds: Seconds = Field(
+        10.0,
+        description="A token with an unknown key brings the next fetch forward, at most once in "
+        "this time.",
+    )
+    audit_log: str = Field(
+        "", description="A file for one JSON line per event, or `-` for stderr; none when empty."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Comma-separated addresses and networks whose X-Forwarded-For is believed "
+        "in the audit log.",
     )
 
     max_body_bytes: Positive = Field(MIB, description="Largest JSON body of a request.")
@@ -70,6 +132,19 @@ class Settings(BaseModel):
     )
     max_queued: Positive = Field(
         1_000_000, description="Tasks that may wait; a further one gets 503 `queue_full`."
+    )
+    max_submits_per_minute: Positive | None = Field(
+        None, description="Tasks one caller may submit in a minute; then 429. Default: no limit."
+    )
+    max_active_per_owner: Positive | None = Field(
+        None,
+        description="Queued and running tasks one caller may have at once; then 429. "
+        "Default: no limit.",
+    )
+    max_stored_bytes_per_owner: Positive | None = Field(
+        None,
+        description="Bytes of uploads, results, attachments and output kept for one caller; once "
+        "reached, 429 until retention frees some. Default: no limit.",
     )
     max_wait_seconds: Seconds = Field(
         60.0, description="Longest wait that `Prefer: wait=N` is granted."

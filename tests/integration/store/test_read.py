@@ -94,3 +94,25 @@ async def test_retention_forgets_a_task_whole(
     assert [key for key in raw.scan_iter() if claim.id in key] == []
     assert (await store.counts())["succeeded"] == 0
     assert (await store.list_tasks("ada")).tasks == ()
+
+
+async def test_living_workers_are_counted(store: RedisTaskStore, queue: RedisQueue) -> None:
+    assert await store.count_workers() == 0
+    queue.beat("w1", [])
+    queue.beat("w2", [])
+    queue.beat("w1", [])
+    assert await store.count_workers() == 2
+
+
+async def test_a_redis_that_may_lose_tasks_is_doubted(
+    store: RedisTaskStore, raw: "redis.Redis"
+) -> None:
+    assert await store.find_doubts() == []
+    raw.config_set("appendonly", "no")
+    raw.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        doubts = await store.find_doubts()
+    finally:
+        raw.config_set("maxmemory-policy", "noeviction")
+        raw.config_set("appendonly", "yes")
+    assert ["appendonly" in doubts[0], "noeviction" in doubts[1]] == [True, True]

@@ -25,7 +25,7 @@ def test_the_provider_is_the_one_that_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [None, "jwt", "None", "auth.NoAuth"])
 def test_an_unknown_provider_is_refused_and_the_known_are_listed(name: str | None) -> None:
-    with pytest.raises(ConfigError, match="there are: apikey, none"):
+    with pytest.raises(ConfigError, match="there are: apikey, auth0, none, oidc"):
         make_provider(Settings(auth_provider=name))
 
 

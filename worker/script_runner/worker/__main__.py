@@ -20,6 +20,7 @@ from script_runner.worker.attempt import Workshop, run_attempt
 from script_runner.worker.celery_app import make_celery, run_celery
 from script_runner.worker.drain import Slots, drain
 from script_runner.worker.process import adopt_orphans
+from script_runner.worker.process_tree import hide_environment
 from script_runner.worker.rundir import Rundirs
 from script_runner.worker.running import RunningAttempts
 from script_runner.worker.supervisor import Supervisor
@@ -49,6 +50,7 @@ def main() -> int:
     # Until Celery has handlers of its own there is nothing to drain.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    hide_environment()
     try:
         return _work()
     except ConfigError as error:

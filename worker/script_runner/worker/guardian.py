@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from script_runner.worker.process_tree import (
+    hide_environment,
     kill_descendants,
     reap_children,
     set_parent_death_signal,
@@ -50,6 +51,7 @@ def run(argv: Sequence[str]) -> int:
     To be called from a process with one thread and no children of its own:
     at the end nothing that descends from it is alive.
     """
+    hide_environment()  # the keeper's too, which is forked from here
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, children could not be waited for
     set_subreaper()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)

@@ -9,6 +9,8 @@ import os
 import threading
 from collections.abc import Mapping
 
+from redis.exceptions import OutOfMemoryError
+
 from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.redis_keys import OUTPUT_TAIL_BYTES, SEGMENT_BYTES, segment_key
 from script_runner.core.redis_queue import Claim, RedisQueue
@@ -67,13 +69,22 @@ class AttemptOutput:
                     self._push(name, stream)
 
     def finish(self) -> None:
-        """Make the rest readable; a long end goes to the artifact store."""
+        """Make the rest readable; the artifact store takes a long end, or any if Redis is full."""
         with self._lock:
             for name, stream in self._streams.items():
-                if not self._is_fenced:
-                    self._push(name, stream)
-                if stream.known - stream.stored > OUTPUT_TAIL_BYTES and not self._is_fenced:
+                is_long = not self._push_if_room(name, stream)
+                is_long = is_long or stream.known - stream.stored > OUTPUT_TAIL_BYTES
+                if is_long and not self._is_fenced:
                     self._store_piece(name, stream)
+
+    def _push_if_room(self, name: str, stream: _Stream) -> bool:
+        """Push what is new; False when Redis is full."""
+        try:
+            if not self._is_fenced:
+                self._push(name, stream)
+        except OutOfMemoryError:
+            return False
+        return True
 
     def _push(self, name: str, stream: _Stream) -> None:
         size = os.fstat(stream.fd).st_size

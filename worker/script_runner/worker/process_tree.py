@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 
 #: Rounds of SIGSTOP before SIGKILL. Each round meets what was forked during the one before;
@@ -30,6 +31,15 @@ def set_subreaper() -> None:
 def set_parent_death_signal(number: int) -> None:
     """Let the kernel send *number* to this process when the thread that forked it ends."""
     _prctl(PR_SET_PDEATHSIG, number)
+
+
+def hide_environment() -> None:
+    """Keep this process's environment and memory from other processes of its user.
+
+    A script runs as the user of its worker, so it could otherwise read the
+    password of the broker in ``/proc``. Does not hide anything from root.
+    """
+    _prctl(PR_SET_DUMPABLE, 0)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
+from script_runner.api.auth import RunningProvider
 from script_runner.api.metrics import CONTENT_TYPE
 from script_runner.api.openapi import server_version
 from script_runner.api.responses import json_response
@@ -39,6 +40,10 @@ async def readyz(call: Call) -> Response:
         await in_thread(service.artifacts.check)
     except UnavailableError:
         checks["artifacts"] = "unavailable"
+    if isinstance(service.provider, RunningProvider) and not service.provider.is_ready:
+        checks["auth"] = "unavailable"
+    if service.audit is not None and not service.audit.file.flush():
+        checks["audit"] = "unavailable"
     is_ready = set(checks.values()) == {"ok"}
     content = {"status": "ok" if is_ready else "unavailable", "checks": checks}
     return json_response(content, 200 if is_ready else 503)

@@ -17,6 +17,8 @@ from script_runner.core.task import TaskRecord, TaskState
 async def submit(call: Call) -> Response:
     """Accept a task, answered as 0.18 did."""
     done = await accept(call, is_legacy=True)
+    call.task_id = done.id
+    call.record(200)
     status = "not-ready"
     if not done.is_new:
         record = await call.service.store.get(done.id)
@@ -27,9 +29,12 @@ async def submit(call: Call) -> Response:
 
 async def read(call: Call) -> Response:
     """Answer what 0.18 answered; a task that is unknown is not ready."""
-    task_id = call.request.path_params["id"]
+    task_id = call.named_task()
     record = await call.service.store.get(task_id)
     if record is None or not call.may_see(record) or not record.state.is_terminal:
+        if record is None or not call.may_see(record):
+            call.record(200, "not_found")
+        call.is_recorded = True  # of an unfinished task nothing is read
         return json_response({"id": task_id, "status": "not-ready"})
     if record.state is not TaskState.SUCCEEDED:
         return json_response(

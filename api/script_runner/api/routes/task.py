@@ -41,6 +41,8 @@ async def submit(call: Call) -> Response:
     headers = request.headers
     wait = preferred_wait(headers.getlist("prefer"), service.settings.max_wait_seconds)
     done = await accept(call)
+    call.task_id = done.id
+    call.record(202)  # now: the wait below may take a minute
     answer_headers = {"location": wire.task_url(service.base, done.id)}
     if not done.is_new:
         answer_headers["idempotency-replayed"] = "true"
@@ -66,9 +68,11 @@ async def accept(call: Call, *, is_legacy: bool = False) -> Accepted:
     rank = priority(headers.getlist("x-priority"), DEFAULT_PRIORITY)
     media = media_type(request)
     if media == "multipart/form-data" and call.service.file_parts:
-        return await accept_upload(call, path=path, query=query, key=key, priority=rank)
+        return await accept_upload(
+            call, path=path, query=query, key=key, priority=rank, allow_unknown=is_legacy
+        )
     body = await _read_json(call, media, is_legacy=is_legacy)
-    task = TaskRequest(path=path, query=query, body=body)
+    task = TaskRequest(path=path, query=query, body=body, allow_unknown=is_legacy)
     digest = request_digest(task) if key else ""
     config = call.service.config
     inputs = bind_inputs(config, task)
@@ -112,6 +116,8 @@ async def read(call: Call) -> Response:
             store = call.service.store
             later = await call.until_terminal(record.id, wait)
             record = call.visible(later or await store.get(record.id))
+    # Those who ask again and again whether a task is finished have read nothing yet.
+    call.is_recorded = not record.state.is_terminal
     return await _document(call, record, headers)
 
 
@@ -141,6 +147,7 @@ async def cancel(call: Call) -> Response:
 
 async def list_tasks(call: Call) -> Response:
     """Answer with one page of the caller's tasks, newest first."""
+    call.is_recorded = True  # a list holds no results
     query = read_query(call.request.scope["query_string"])
     unknown = query.keys() - _LIST_PARAMETERS
     if unknown:

@@ -1,6 +1,7 @@
 -- Renew leases; tell which are lost and which tasks are to be stopped.
 -- ARGV: worker, lease ms, then id, attempt, lease owner, id, attempt, lease owner, ...
 local t = now()
+even_when_full()
 call('ZADD', p .. 'workers', t, ARGV[1])
 local fenced, canceled = {}, {}
 for i = 3, #ARGV, 3 do

@@ -2,6 +2,7 @@
 -- ARGV: id, retention ms
 local id = ARGV[1]
 local h = facts(id)
+even_when_full()
 if h[1] == 'queued' then
   call('ZREM', p .. 'ready', id)
   call('ZREM', p .. 'delayed', id)

@@ -55,6 +55,7 @@ local function claim()
   return claimed(id, att, h)
 end
 local ended, next = '', {}
+even_when_full()
 if ARGV[6] then
   ended = finish(ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13])
 end

@@ -6,6 +6,9 @@ local function now()
   local t = call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
+-- A full Redis (maxmemory) refuses a script that begins with a write that may need room, and lets
+-- all of one through that begins with another: so leases, ends and retention do not wait for room.
+local function even_when_full() call('ZREM', p .. 'workers', '') end
 local function index(owner, state) return p .. 'o:' .. owner .. ':' .. state end
 -- With its length: an owner may hold a colon, and so may a key.
 local function idempotency(owner, key) return p .. 'k:' .. #owner .. ':' .. owner .. ':' .. key end

@@ -2,6 +2,7 @@
 -- ARGV: lease ms, guard ms, max attempts, repeat lost?, retention ms, lost outcome, expired outcome
 local t, lease = now(), tonumber(ARGV[1])
 local last = call('GET', p .. 'reaped')
+even_when_full()
 call('SET', p .. 'reaped', t)
 call('ZREMRANGEBYSCORE', p .. 'workers', 0, t - 10 * lease)
 if not last or math.abs(t - last) > tonumber(ARGV[2]) then

@@ -6,7 +6,8 @@ if h[1] ~= 'running' or h[2] ~= att or h[3] ~= worker then return -1 end
 local key, before = output_key(id, att, worker, ARGV[4]), tonumber(h[4] or 0)
 if stored > before then
   local tail = call('GETRANGE', key, stored - before, -1)
-  if tail == '' then call('DEL', key) else call('SET', key, tail) end
+  call('DEL', key)
+  if tail ~= '' then call('SET', key, tail) end
   call('HSET', p .. 't:' .. id, ARGV[5], stored)
   call('PUBLISH', p .. 'ev:' .. id, 'output')
 end
