@@ -55,7 +55,7 @@ docs-check: setup
 	$(BIN)/python docs/generate_reference.py --check
 
 unit: setup  ## the unit tests
-	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 integration: setup  ## the tests on real processes and a real Redis
 	$(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,21 @@ def test_the_routes_of_0_18_answer_as_it_did(redis_url: str, tmp_path: Path) -> 
         assert set(body["attachments"]) == {"r.csv", "large"}
         assert base64.b64decode(body["attachments"]["large"]) == large
         assert base64.b64decode(body["attachments"]["r.csv"]) == b"a\n1\n"
+
+
+@pytest.mark.parametrize("content", [{"content": b""}, {"files": {"F": b"x"}}])
+def test_a_query_parameter_that_no_input_has_is_ignored_as_0_18_did(
+    redis_url: str, tmp_path: Path, content: dict[str, Any]
+) -> None:
+    file = {"env_var_name": "F", "type": "file", "required": False}
+    config = {"command": ["true", "$F"], "inputs": {"body_args": [file]}}
+    with running_api(redis_url, tmp_path, config) as api:
+        assert api.client.post("/script/p1?seasn=2", **content).status_code == 200
+        refused = api.client.post("/task/p1?seasn=2", **content)
+        assert refused.status_code == 422
+        assert refused.json()["errors"] == [
+            {"where": "query.seasn", "message": "is not an input of this script"}
+        ]
 
 
 def test_a_failure_in_the_words_of_0_18(api: ApiServer) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 
 import httpx2
 import pytest
+import redis
 from openapi_spec_validator import validate
 
+from script_runner.api.models import Readiness
 from script_runner.cli.private_redis import PrivateRedis
 from tests.integration.api_server import CONFIG, ApiServer, running_api, until
 
@@ -183,7 +185,7 @@ def test_logs_are_key_value_lines_without_what_was_sent(redis_url: str, tmp_path
         assert api.stop() == 0
     lines = [line for line in api.log if "api.request" in line]
     assert re.search(
-        r"^time=\S+Z level=DEBUG logger=script_runner\.api\.request "
+        r"^time=\S+Z level=DEBUG part=api logger=script_runner\.api\.request "
         r"method=POST route=/task/\{path:path\} status=422 seconds=\d",
         lines[0],
     )
@@ -210,7 +212,13 @@ def test_it_starts_without_redis_and_recovers_when_redis_comes(
         assert api.client.get("/livez").status_code == 200
         ready = api.client.get("/readyz")
         assert ready.status_code == 503
-        assert ready.json()["checks"] == {"redis": "unavailable", "artifacts": "ok"}
+        assert ready.json() == {
+            "status": "unavailable",
+            "redis": "unavailable",
+            "artifacts": "ok",
+            "workers": None,
+            "doubts": [],
+        }
         assert "script_runner_redis_up 0.0" in api.client.get("/metrics").text
         answer = api.client.post("/task")
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
@@ -227,8 +235,62 @@ def test_readyz_tells_when_artifacts_cannot_be_written(redis_url: str, tmp_path:
     with running_api(redis_url, tmp_path, artifacts_url=url) as api:
         answer = api.client.get("/readyz")
         assert answer.status_code == 503
-        assert answer.json()["checks"] == {"redis": "ok", "artifacts": "unavailable"}
+        Readiness.model_validate(answer.json())
+        assert (answer.json()["redis"], answer.json()["artifacts"]) == ("ok", "unavailable")
         assert str(tmp_path) not in answer.text
+
+
+def test_readyz_names_every_part_and_the_workers(redis_url: str, tmp_path: Path) -> None:
+    with running_api(redis_url, tmp_path) as api:
+        answer = api.client.get("/readyz")
+        assert answer.status_code == 200  # tasks are accepted, and wait
+        Readiness.model_validate(answer.json())
+        parts = {"status": "ok", "redis": "ok", "artifacts": "ok"}
+        assert answer.json() == {**parts, "workers": 0, "doubts": []}
+        assert "script_runner_workers 0.0" in api.client.get("/metrics").text
+        for worker in ("w1", "w2"):
+            api.hand.queue.beat(worker, [])
+        assert api.client.get("/readyz").json()["workers"] == 2
+        assert "script_runner_workers 2.0" in api.client.get("/metrics").text
+
+
+def waits_for(api: ApiProcess, pattern: str, count: int = 1) -> None:
+    until(lambda: len(re.findall(pattern, "".join(api.log))) == count)
+
+
+def test_doubts_about_redis_are_logged_and_no_reason_for_503(
+    private_redis: PrivateRedis, tmp_path: Path
+) -> None:
+    with redis.Redis.from_url(private_redis.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    doubt = r'level=WARNING part=api \S+ event=redis_doubt detail="Redis may drop tasks [^"]+"\n'
+    with api_process(tmp_path, private_redis.url) as api:
+        waits_for(api, doubt)
+        answer = httpx2.get(f"{api.url}/readyz", trust_env=False)
+        assert answer.status_code == 200
+        (told,) = answer.json()["doubts"]
+        assert "maxmemory-policy noeviction" in told
+        assert api.stop() == 0
+
+
+def test_a_redis_that_is_away_at_start_is_logged_once(
+    private_redis: PrivateRedis, tmp_path: Path
+) -> None:
+    private_redis.stop()
+    with api_process(tmp_path, private_redis.url) as api:
+        waits_for(api, "level=WARNING part=api .* event=redis_away\n")
+        private_redis.start()
+        waits_for(api, "event=redis_back")
+        assert api.stop() == 0
+    assert sum("level=WARNING" in line for line in api.log) == 1
+
+
+def test_artifacts_that_cannot_be_kept_are_logged_at_start(redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with api_process(tmp_path, redis_url, ARTIFACTS_URL=f"file://{tmp_path}/file/x") as api:
+        waits_for(api, r'level=WARNING part=api \S+ event=artifacts_unavailable detail="[^"]+"\n')
+        assert api.stop() == 0
+        assert str(tmp_path) not in "".join(api.log)
 
 
 def test_livez_tells_when_nobody_looks_for_lost_tasks(redis_url: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from script_runner.api.models import AcceptedTask, ProblemDocument, Task, TaskPage, TaskSummary
+from script_runner.core.redis_store import RedisTaskStore
 from script_runner.core.task import TaskFault, TaskState
 from tests.integration.api_server import ApiServer, running_api, until
 
@@ -133,6 +134,26 @@ def test_the_place_in_the_queue_is_told(api: ApiServer) -> None:
     ids = [api.submit(), api.submit(), api.submit(headers={"x-priority": "9"})]
     places = [api.client.get(f"/task/{task_id}").json()["queue_position"] for task_id in ids]
     assert places == [1, 2, 0]
+
+
+def test_a_queued_task_tells_how_many_workers_there_are(api: ApiServer) -> None:
+    task_id = api.submit()
+    assert api.client.get(f"/task/{task_id}").json()["workers"] == 0
+    api.hand.queue.beat("w1", [])
+    body = api.client.get(f"/task/{task_id}").json()
+    Task.model_validate(body)
+    assert (body["queue_position"], body["workers"]) == (0, 1)
+    api.hand.claim()
+    assert api.client.get(f"/task/{task_id}").json()["workers"] is None
+
+
+def test_workers_are_not_counted_for_a_task_that_does_not_wait(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = api.submit()
+    api.hand.claim()
+    monkeypatch.delattr(RedisTaskStore, "count_workers")
+    assert api.client.get(f"/task/{task_id}").json()["state"] == "running"
 
 
 @pytest.mark.parametrize("task_id", [UNKNOWN, "x", "%00", "a" * 3000])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.api_server import running_api
 from tests.integration.cutting_proxy import CuttingProxy
 from tests.integration.serving import COMMAND, Serving, environment, run_command, wait_until
 
@@ -113,7 +114,7 @@ def test_a_canceled_task_ends_the_wait_with_130(service: Serving) -> None:
         canceled = service.run("cancel", task_id, "nobody")
         assert canceled.returncode == 1
         assert task_id in canceled.stdout.decode()
-        assert b"error: nobody: There is nothing here" in canceled.stderr
+        assert b"error: nobody: There is no such task." in canceled.stderr
         assert process.wait(30) == 130
 
 
@@ -149,20 +150,51 @@ def test_inputs_find_their_place_and_files_are_sent(service: Serving, tmp_path: 
     assert done.stdout.decode() == f"{digest}  -\n[one two]\n[-x]\n"
 
 
+@pytest.mark.parametrize("default", [None, "P0"])
+def test_inputs_find_their_place_whether_the_path_is_required_or_not(
+    redis_url: str, tmp_path: Path, default: str | None
+) -> None:
+    path: dict[str, Any] = {"env_var_name": "PLATE", "path_regex": "plate/(.+)"}
+    path |= {"path_regex_match_group": 1, "default": default}
+    query = {"env_var_name": "LIMIT", "query_var_name": "limit", "type": "number"}
+    inputs = {"path_args": [path], "query_args": [query]}
+    config = {"command": ["echo", "$PLATE", "$LIMIT"], "inputs": inputs}
+    with running_api(redis_url, tmp_path, config) as api:
+        url = str(api.client.base_url)
+        done = run_command(*("submit", "--url", url, "--path", "plate/P1", "--param", "LIMIT=0.10"))
+        assert done.returncode == 0, done.stderr
+        assert api.hand.claim().inputs == {"PLATE": "P1", "LIMIT": "0.10"}
+
+
 def test_the_same_key_gives_the_same_task(service: Serving) -> None:
     first = submitted(service, "true", "--idempotency-key", "mine-1")
     assert submitted(service, "true", "--idempotency-key", "mine-1") == first
     other = submit(service, "false", "--idempotency-key", "mine-1")
     assert other.returncode == 1
-    assert b"error: The key belongs to another request" in other.stderr
+    assert b"error: this Idempotency-Key was used with another request" in other.stderr
 
 
 def test_a_refused_request_shows_each_mistake_on_its_line(service: Serving) -> None:
     done = service.run("submit", "--query", "word=1")
     assert done.returncode == 1
     first, second = done.stderr.decode().splitlines()[:2]
-    assert first == "error: An input is missing or wrong: One input is wrong."
+    assert first == "error: An input is missing or wrong:"
     assert second.startswith("  body $.script.text: ")
+
+
+def test_a_misspelt_input_is_refused_and_the_option_named(service: Serving) -> None:
+    done = service.run("submit", "--query", "wrod=1", "--param", "SCRIPT=true")
+    assert done.returncode == 1
+    assert b"  query.wrod: is not an input of this script; did you mean word?\n" in done.stderr
+
+
+def test_another_owner_is_listed_for_an_admin_alone(service: Serving) -> None:
+    task_id = submitted(service, "true")
+    own = json.loads(service.run("list", "--owner", "anonymous", "--json").stdout)
+    assert own[0]["id"] == task_id
+    refused = service.run("list", "--owner", "ada")
+    assert refused.returncode == 1
+    assert refused.stderr == b"error: Only the scope admin may list others' tasks.\n"
 
 
 def test_a_list_has_pages_and_states(service: Serving) -> None:

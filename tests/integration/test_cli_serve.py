@@ -169,16 +169,39 @@ def test_keys_are_asked_for_when_the_provider_says_so(
     make_serving: Callable[..., Serving], tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys.json"
-    key = run_command("apikey", "create", "--owner", "ada", "--file", keys).stdout.decode().strip()
+    key = created_key(keys, "ada")
     serving = make_serving("--auth-provider", "apikey", env={"AUTH_APIKEYS_FILE": str(keys)})
     serving.wait_until_ready()
+    hint = "set SCRIPT_RUNNER_KEY or use --key-file"
     refused = serving.run("list")
     assert refused.returncode == 1
-    assert refused.stderr.startswith(b"error: A valid key is required")
+    assert refused.stderr.decode() == f"error: the API asks for a key or token: {hint}\n"
+    refused = serving.run("list", env={"SCRIPT_RUNNER_KEY": f"{key}x"})
+    assert refused.stderr.decode().splitlines()[0] == "error: The key is not known."
+    assert hint in refused.stderr.decode()
     assert serving.run("list", env={"SCRIPT_RUNNER_KEY": key}).returncode == 0
     key_file = tmp_path / "key"
     key_file.write_text(key + "\n")
     assert serving.run("list", "--key-file", key_file).returncode == 0
+    task_id = serving.run("submit", "--param", "SECONDS=0", "--key-file", key_file).stdout
+    admin = {"SCRIPT_RUNNER_KEY": created_key(keys, "root", "--scope", "admin")}
+    assert serving.run("list", env=admin).stdout == b""
+    assert task_id.strip() in serving.run("list", "--owner", "ada", env=admin).stdout
+
+
+def created_key(path: Path, owner: str, *arguments: str) -> str:
+    done = run_command("apikey", "create", "--owner", owner, "--file", path, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode().strip()
+
+
+def test_a_file_of_keys_that_does_not_exist_is_named_with_what_makes_it(
+    make_serving: Callable[..., Serving], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    serving = make_serving("--auth-provider", "apikey", env={"AUTH_APIKEYS_FILE": str(keys)})
+    assert serving.process.wait(30) == 1
+    assert f"AUTH_APIKEYS_FILE: {keys} does not exist; make it with `script-runner" in serving.log
 
 
 def test_a_second_service_on_the_same_data_is_refused(

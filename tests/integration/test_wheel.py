@@ -1,11 +1,16 @@
 """What is installed: the wheel has every file of the packages, and the command works from it."""
 
+import importlib.metadata
 import subprocess
 import sys
+import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 ROOTS = ("core", "api", "worker")
@@ -52,6 +57,43 @@ def test_the_command_works_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: script-runner")
 
+
+def test_the_parts_start_with_nothing_but_what_the_wheel_requires() -> None:
+    # What the tests need is installed here too, and would hide a dependency that is missing.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = closure(project["dependencies"]) | {"script-runner"}
+    hidden = [
+        name
+        for name, owners in importlib.metadata.packages_distributions().items()
+        if required.isdisjoint(map(canonicalize_name, owners))
+    ]
+    assert "pytest" in hidden
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", IMPORTS, *hidden], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def closure(requirements: Iterable[str]) -> set[str]:
+    """Return the names of all distributions that installing *requirements* brings here."""
+    waiting, found = [Requirement(text) for text in requirements], set[tuple[str, str]]()
+    while waiting:
+        wanted = waiting.pop()
+        for extra in ("", *wanted.extras):
+            if (key := (canonicalize_name(wanted.name), extra)) in found:
+                continue
+            found.add(key)
+            parts = map(Requirement, importlib.metadata.requires(wanted.name) or ())
+            waiting += [p for p in parts if p.marker is None or p.marker.evaluate({"extra": extra})]
+    return {name for name, _ in found}
+
+
+#: Imports the parts while the named modules cannot be found.
+IMPORTS = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+import script_runner.api.__main__, script_runner.worker.__main__, script_runner.cli
+"""
 
 #: Shows the help, after making sure that everything comes from the wheel.
 CHECK = """

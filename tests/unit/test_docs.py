@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [
     *sorted(DOCS.rglob("*.md")),
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
     ROOT / "example" / "README.md",
 ]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -259,6 +259,21 @@ def test_tests_that_the_readme_names_exist() -> None:
     named = set(re.findall(r"`(tests/[\w/.]+)`", page("README.md")))
     assert named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_tests_that_the_documentation_names_exist() -> None:
+    named = {
+        (path if path.startswith("tests/") else f"tests/unit/api/{path}", name)
+        for found in PAGES
+        for path, name in re.findall(r"`([\w/]+\.py)::(\w+)`", found.read_text(encoding="utf-8"))
+    }
+    assert named
+    missing = [
+        f"{path}::{name}"
+        for path, name in sorted(named)
+        if not re.search(rf"^(?:async )?def {name}\(", page(path), re.MULTILINE)
+    ]
+    assert missing == []
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -17,12 +17,12 @@ from redis.exceptions import RedisError
 from script_runner.api.app import create_app, make_service
 from script_runner.api.audit import open_audit
 from script_runner.api.auth import make_provider
-from script_runner.api.logs import set_up_logging
 from script_runner.api.server import Server
 from script_runner.api.service import Service, check_root_path
 from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.config import load_config
 from script_runner.core.errors import ConfigError, Problem
+from script_runner.core.logs import set_up_logging
 from script_runner.core.redis_store import RedisTaskStore
 from script_runner.core.retry import Policy
 from script_runner.core.settings import load_settings
@@ -65,8 +65,7 @@ async def check_durability(service: Service) -> None:
     try:
         await store.check_durability()
     except RedisError:
-        # It may come later: until then nothing is accepted, and readyz says so.
-        logger.warning("event=redis_unreachable")
+        pass  # it may come later; whoever looks for lost tasks says that it is away
     finally:
         await store.close()
 
@@ -82,7 +81,7 @@ def main() -> int:
     """Run the API; return the exit code."""
     try:
         service = load_service(os.environ)
-        set_up_logging(service.settings.log_level)
+        set_up_logging("api", service.settings.log_level)
         asyncio.run(check_durability(service))
         app = create_app(service)
     except ConfigError as error:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from script_runner.api.audit import Audit
 from script_runner.api.auth import Provider, RunningProvider
+from script_runner.api.condition import tell_trouble
 from script_runner.api.errors import problem_response
 from script_runner.api.guard import OpenApiGuard, is_loopback
 from script_runner.api.openapi import build_openapi
@@ -90,8 +91,10 @@ def _lifespan_of(service: Service) -> Any:
         policy = Policy.of(service.config, service.settings)
         store = RedisTaskStore.connect(service.settings, policy, service.artifacts)
         service.use_store(store)
-        service.reaper = reaper = asyncio.create_task(store.keep_reaping())
-        reaper.add_done_callback(_report_failure)
+        service.reaper = asyncio.create_task(store.keep_reaping(), name="reaper")
+        tasks = (service.reaper, asyncio.create_task(tell_trouble(service), name="watcher"))
+        for task in tasks:
+            task.add_done_callback(_report_failure)
         provider = service.provider
         try:
             if isinstance(provider, RunningProvider):
@@ -101,8 +104,9 @@ def _lifespan_of(service: Service) -> Any:
             service.stopping.set()
             if isinstance(provider, RunningProvider):
                 await provider.stop()
-            reaper.cancel()
-            await asyncio.gather(reaper, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             service.use_store(None)
             await store.close()
             if service.audit is not None:
@@ -111,9 +115,9 @@ def _lifespan_of(service: Service) -> Any:
     return lifespan
 
 
-def _report_failure(reaper: "asyncio.Task[None]") -> None:
-    if not reaper.cancelled():
-        logger.error("event=reaper_failed", exc_info=reaper.exception())
+def _report_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        logger.error("event=%s_failed", task.get_name(), exc_info=task.exception())
 
 
 async def _internal(request: Request, error: Exception) -> Response:

@@ -38,15 +38,15 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "insufficient_scope": ProblemKind(403, "The key or token does not allow this"),
     "host_refused": ProblemKind(403, "This host name is not served"),
     "cross_site_refused": ProblemKind(403, "Requests of other web sites are refused"),
-    "not_found": ProblemKind(404, "There is nothing here"),
+    "not_found": ProblemKind(404, "Not found"),
     "method_not_allowed": ProblemKind(405, "The method is not allowed here"),
     "not_acceptable": ProblemKind(406, "No such representation"),
-    "idempotency_in_progress": ProblemKind(409, "The first request is still being accepted"),
+    "idempotency_in_progress": ProblemKind(409, "It is too early to repeat this request"),
     "too_large": ProblemKind(413, "The request is too large"),
     "unsupported_media_type": ProblemKind(415, "The media type of the body is not supported"),
     "range_not_satisfiable": ProblemKind(416, "The range lies outside"),
     "input_invalid": ProblemKind(422, "An input is missing or wrong"),
-    "idempotency_key_reused": ProblemKind(422, "The key belongs to another request"),
+    "idempotency_key_reused": ProblemKind(422, "An Idempotency-Key stands for one request"),
     "quota_exceeded": ProblemKind(429, "The caller's quota is used up"),
     "internal": ProblemKind(500, "The server failed"),
     "unavailable": ProblemKind(503, "The service cannot answer now"),
@@ -119,9 +119,7 @@ def respond(error: ScriptRunnerError) -> Response:
         return problem_response("internal")
     problems = getattr(error, "problems", ())
     if problems:
-        count = len(problems)
-        detail = "One input is wrong." if count == 1 else f"{count} inputs are wrong."
-        return problem_response(error.code, detail, problems=problems)
+        return problem_response(error.code, problems=problems)  # they say it all
     headers = None
     if isinstance(error, QuotaError):
         headers = {"retry-after": str(error.retry_after_seconds)}

@@ -57,7 +57,7 @@ def check_site(method: str, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
         is_foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
     if is_foreign:
-        raise ApiError("cross_site_refused", "Another web site may not call this API.")
+        raise ApiError("cross_site_refused", "Call it from a page of its own, or from a program.")
 
 
 class OpenApiGuard:

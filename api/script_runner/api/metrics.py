@@ -24,6 +24,7 @@ class _QueueSnapshot(Collector):
     def __init__(self) -> None:
         self.counts: Mapping[str, int] | None = None
         self.statistics: Mapping[str, int] = {}
+        self.workers = 0
 
     def collect(self) -> Iterator[Metric]:
         is_up = self.counts is not None
@@ -36,6 +37,9 @@ class _QueueSnapshot(Collector):
         for state in TaskState:
             tasks.add_metric([state.value], max(self.counts.get(state.value, 0), 0))
         yield tasks
+        yield GaugeMetricFamily(
+            "script_runner_workers", "Workers that were heard of lately", self.workers
+        )
         events = CounterMetricFamily(
             "script_runner_task_events",
             "What happened to tasks since Redis was set up",
@@ -81,7 +85,13 @@ class Metrics:
     def stream_closed(self) -> None:
         self._streams.dec()
 
-    def exposition(self, counts: Mapping[str, int] | None, statistics: Mapping[str, int]) -> bytes:
+    def exposition(
+        self,
+        counts: Mapping[str, int] | None,
+        statistics: Mapping[str, int],
+        workers: int = 0,
+    ) -> bytes:
         """Return everything in the Prometheus text format; *counts* None: Redis is away."""
         self._snapshot.counts, self._snapshot.statistics = counts, statistics
+        self._snapshot.workers = workers
         return generate_latest(self._registry)

@@ -102,6 +102,10 @@ class Task(TaskSummary):
     """Everything about a task."""
 
     queue_position: int | None = Field(description="0 is started next; null when not in the queue.")
+    workers: int | None = Field(
+        description="Living workers, while the task is queued: with 0 it waits for one to be "
+        "started. Otherwise null."
+    )
     attempts: list[Attempt]
     results: Any = Field(
         description="The rows (or the JSON document) when `outputs.results` of the configuration "
@@ -163,6 +167,29 @@ class Health(Wire):
     server: bool
 
 
+class Readiness(Wire):
+    """Whether tasks can be accepted, and each part that it takes."""
+
+    status: Literal["ok", "unavailable"]
+    redis: Literal["ok", "unavailable"]
+    artifacts: Literal["ok", "unavailable"]
+    auth: Literal["ok", "unavailable"] = Field(
+        default="ok", description="Named when it cannot be told who calls."
+    )
+    audit: Literal["ok", "unavailable"] = Field(
+        default="ok", description="Named when the audit log cannot be written."
+    )
+    server: Literal["ok", "stopping"] = Field(
+        default="ok", description="Named when the process is about to end."
+    )
+    workers: int | None = Field(
+        description="Living workers; without one, tasks are accepted and wait. Null without Redis."
+    )
+    doubts: list[str] = Field(
+        description="What in Redis' settings breaks a promise; no reason for 503."
+    )
+
+
 #: Every model that OpenAPI refers to.
 MODELS: tuple[type[BaseModel], ...] = (
     AcceptedTask,
@@ -173,4 +200,5 @@ MODELS: tuple[type[BaseModel], ...] = (
     LegacyAccepted,
     LegacyTask,
     Health,
+    Readiness,
 )

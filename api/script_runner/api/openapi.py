@@ -14,8 +14,11 @@ from script_runner.api.auth import Provider
 from script_runner.api.errors import MEDIA_TYPE, PROBLEMS
 from script_runner.api.models import MODELS
 from script_runner.api.openapi_inputs import (
+    described_examples,
     described_inputs,
     example_requests,
+    needs_path,
+    path_schema,
     path_text,
     query_parameters,
     request_body,
@@ -152,18 +155,23 @@ _RANGE = _parameter("header", "Range", _TEXT, "One range of bytes (RFC 9110).")
 
 
 def _script_paths(config: Config) -> dict[str, Any]:
-    """Return the operations that start the script."""
-    paths = {"/task": {"post": _submit(config, "submitTask")}}
+    """Return the operations that start the script, with a path where one has a meaning.
+
+    Its name is that of the task elsewhere: to OpenAPI, two templates of one shape are the same.
+    """
+    paths = {}
     on_path = path_text(config)
+    about = f"The path of the request, which may have slashes. {on_path}".strip()
+    path = _parameter("path", "id", path_schema(config), about)
+    if not needs_path(config):
+        paths["/task"] = {"post": _submit(config, "submitTask")}
     if on_path:
         operation = _submit(config, "submitTaskAtPath")
-        about = f"The path of the request, which may have slashes. {on_path}"
-        operation["parameters"].insert(0, _parameter("path", "id", _TEXT, about))
+        operation["parameters"].insert(0, path)
         paths["/task/{id}"] = {"post": operation}
     legacy = _submit(config, "submitScript")
-    about = f"The path of the request, which may have slashes. {on_path}".strip()
     legacy["parameters"] = [
-        _parameter("path", "id", _TEXT, about),
+        path,
         *(item for item in legacy["parameters"] if item is not _PREFER),
     ]
     del legacy["responses"]["202"]
@@ -195,6 +203,7 @@ def _submit(config: Config, operation_id: str) -> dict[str, Any]:
             **_problems(*_ON_SUBMIT),
         },
         "x-script-runner-inputs": described_inputs(config),
+        "x-script-runner-examples": described_examples(config),
     }
     body = request_body(config)
     if body is not None:
@@ -310,11 +319,15 @@ def _result_operation() -> dict[str, Any]:
 
 def _probe_paths() -> dict[str, Any]:
     ok = {"200": {"description": "It is so."}, "503": {"description": "It is not."}}
+    ready = {
+        "200": _json("Readiness", "They can."),
+        "503": _json("Readiness", "They cannot: see which part is not ok."),
+    }
     metrics = {"200": _bytes("The Prometheus text format.", "text/plain")}
     probes = {
         "/health": ("getHealth", "Version (0.18)", {"200": _json("Health", "The version.")}),
         "/livez": ("getLiveness", "Is the process alive?", ok),
-        "/readyz": ("getReadiness", "Can tasks be accepted?", ok),
+        "/readyz": ("getReadiness", "Can tasks be accepted?", ready),
         "/metrics": ("getMetrics", "Metrics", metrics),
     }
     return {

@@ -4,13 +4,16 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from script_runner.core.command import TaskRequest
 from script_runner.core.config import Config
 from script_runner.core.input_models import BodyArg, InputArg, PathArg, QueryArg
+from script_runner.core.input_schema import input_json_schema, path_pattern
+from script_runner.core.values import ValueRefusedError
 
 #: A path that names members and nothing else, and perhaps ends in all elements of an array.
 _PLAIN_PATH = re.compile(r"^\$((?:\.[A-Za-z_][A-Za-z0-9_-]*)+)(\[\*\])?$")
-#: Python's regular expressions that mean something else, or nothing, in JSON Schema.
-_PYTHON_ONLY = re.compile(r"\(\?[^:=!<]|\(\?<[^=!]|\\[AZ]")
+#: What a form shows of an input beside its description.
+_SHOWN = ("pattern", "enum", "minimum", "maximum", "default", "examples")
 
 
 def described_inputs(config: Config) -> list[dict[str, Any]]:
@@ -25,9 +28,27 @@ def described_inputs(config: Config) -> list[dict[str, Any]]:
             "multiple": arg.multiple,
             "secret": arg.secret,
             "description": arg.description,
+            **_rules(arg),
         }
         for arg in config.inputs.all()
     ]
+
+
+def _rules(arg: InputArg) -> dict[str, Any]:
+    """Return what else is known of the values; of a secret, only where it is in the path."""
+    rules: dict[str, Any] = {}
+    if isinstance(arg, PathArg):
+        rules["path_regex"] = arg.path_regex
+    if arg.secret:
+        return rules
+    schema = input_json_schema(arg)
+    both = {**schema.get("items", {}), **schema}
+    rules |= {name: both[name] for name in _SHOWN if name in both}
+    if arg.pattern is not None:
+        rules["pattern"] = arg.pattern  # as it is written, where JSON Schema has no such thing too
+    else:
+        rules.pop("pattern", None)  # one that only forbids a dash
+    return rules
 
 
 def _place(arg: InputArg) -> str:
@@ -51,40 +72,6 @@ def part_name(arg: BodyArg) -> str:
     return arg.part_name or arg.env_var_name
 
 
-def value_schema(arg: InputArg) -> dict[str, Any]:
-    """Return the JSON Schema of an input's value as it is sent."""
-    single = _single_schema(arg)
-    schema: dict[str, Any] = {"type": "array", "items": single} if arg.multiple else single
-    if arg.default is not None:
-        schema["default"] = arg.default
-    if arg.examples:
-        schema["examples"] = list(arg.examples)
-    if arg.secret:
-        schema["writeOnly"] = True
-    return schema
-
-
-def _single_schema(arg: InputArg) -> dict[str, Any]:
-    if arg.type == "file":
-        return {"type": "string", "format": "binary"}
-    schema: dict[str, Any] = {}
-    if arg.type is not None:
-        schema["type"] = arg.type
-    elif isinstance(arg, PathArg | QueryArg):
-        schema["type"] = "string"
-    if arg.enum is not None:
-        schema["enum"] = list(arg.enum)
-    if arg.type in ("integer", "number"):
-        bounds = {"minimum": arg.min, "maximum": arg.max}
-        schema |= {name: bound for name, bound in bounds.items() if bound is not None}
-    elif arg.type == "string":
-        if arg.max_length is not None:
-            schema["maxLength"] = arg.max_length
-        if arg.pattern is not None and not _PYTHON_ONLY.search(arg.pattern):
-            schema["pattern"] = f"^(?:{arg.pattern})$"
-    return schema
-
-
 def query_parameters(config: Config) -> list[dict[str, Any]]:
     """Return the query parameters of the script."""
     parameters: dict[str, dict[str, Any]] = {}
@@ -98,9 +85,40 @@ def query_parameters(config: Config) -> list[dict[str, Any]]:
             "in": "query",
             "required": arg.is_required,
             "description": _text(arg),
-            "schema": value_schema(arg),
+            "schema": _without_description(input_json_schema(arg)),
         }
     return list(parameters.values())
+
+
+def _without_description(schema: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name != "description"}
+
+
+def path_schema(config: Config) -> dict[str, Any]:
+    """Return the schema of the path after ``/task/``, as far as JSON Schema can say it."""
+    arguments = config.inputs.path_args
+    patterns = [path_pattern(arg) for arg in arguments if arg.is_required]
+    known = list(dict.fromkeys(pattern for pattern in patterns if pattern is not None))
+    schema: dict[str, Any] = {"type": "string"}
+    if len(known) == 1:
+        schema["pattern"] = known[0]
+    elif known:
+        schema["allOf"] = [{"pattern": pattern} for pattern in known]
+    paths = list(dict.fromkeys(example.path for example in config.examples if example.path))
+    if paths:
+        schema["examples"] = paths
+    return schema
+
+
+def needs_path(config: Config) -> bool:
+    """Tell whether no request without a path can be accepted."""
+    for binding in config.plan.bindings:
+        if binding.place == "path":
+            try:
+                binding.bind(TaskRequest())
+            except ValueRefusedError:
+                return True
+    return False
 
 
 def path_text(config: Config) -> str:
@@ -144,7 +162,7 @@ def _place_member(
     if last in schema["properties"]:
         return False
     _require(schema, last, arg)
-    value = value_schema(arg)
+    value = input_json_schema(arg)
     if elements and not arg.multiple:
         value = {"type": "array", "items": value}
     schema["properties"][last] = {**value, "description": _text(arg)}
@@ -174,7 +192,7 @@ def request_body(config: Config) -> dict[str, Any] | None:
         if values:
             properties["body"] = {**schema, "description": "The JSON body, as a part."}
         for arg in files:
-            properties[part_name(arg)] = {**value_schema(arg), "description": _text(arg)}
+            properties[part_name(arg)] = {**input_json_schema(arg), "description": _text(arg)}
         required = [part_name(arg) for arg in files if arg.is_required]
         required += ["body"] if any(arg.is_required for arg in values) else []
         form: dict[str, Any] = {"type": "object", "properties": properties}
@@ -192,6 +210,11 @@ def _examples(config: Config) -> dict[str, Any]:
         for number, example in enumerate(found, 1)
     }
     return {"examples": named} if named else {}
+
+
+def described_examples(config: Config) -> list[dict[str, Any]]:
+    """Return the examples as whole requests, as ``x-script-runner-examples``."""
+    return [example.model_dump(mode="json") for example in config.examples]
 
 
 def example_requests(config: Config) -> str:

@@ -100,7 +100,7 @@ def unrouted(service: Service) -> Callable[[Request, Exception], Coroutine[Any, 
                 "method_not_allowed", f"Allowed are {methods}.", headers={"allow": methods}
             )
         else:
-            response = problem_response("not_found", "There is nothing here.")
+            response = problem_response("not_found")
         service.metrics.observe(_known(request.method), "none", response.status_code, 0.0)
         return response
 

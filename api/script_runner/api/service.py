@@ -118,7 +118,7 @@ class Call:
     def visible(self, record: TaskRecord | None) -> TaskRecord:
         """Return *record*, unless it is unknown or somebody else's: both look the same."""
         if record is None or not self.may_see(record):
-            raise NotFoundError("There is no such task.")
+            raise NotFoundError("There is no such task. A task is removed some time after its end.")
         return record
 
     def may_see(self, record: TaskRecord) -> bool:

@@ -139,11 +139,16 @@ def document(
     *,
     contents: Contents,
     queue_position: int | None,
+    workers: int | None,
     is_list: bool,
 ) -> bytes:
-    """Return the whole answer for one task, as JSON."""
+    """Return the whole answer for one task, as JSON.
+
+    *queue_position* and *workers* say when a queued task may start; None for others.
+    """
     fields = summary(record, base)
     fields["queue_position"] = queue_position
+    fields["workers"] = workers
     fields["attempts"] = attempts(record)
     fields["result_sets"] = result_links(record, base, contents)
     fields["attachments"] = dict(contents.attachments)

@@ -14,14 +14,21 @@ from urllib.parse import quote
 
 import httpx2
 
-from script_runner.cli.failures import Failure
+from script_runner.cli.failures import Failure, with_option
 from script_runner.cli.text import escape
+from script_runner.core.errors import Problem
+
+KEY_VARIABLE = "SCRIPT_RUNNER_KEY"
 
 CONNECT_SECONDS = 10.0
 #: The API answers at once, or sends something at least every 15 seconds.
 READ_SECONDS = 45.0
 MAX_ERROR_BYTES = 256 * 1024
 
+#: Codes whose detail says too little without the title.
+_NEED_TITLE = frozenset(
+    {"", "json_invalid", "multipart_invalid", "not_acceptable", "range_not_satisfiable"}
+)
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _TASK_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -83,7 +90,7 @@ class ApiClient:
         self._http.close()
 
     def get_task(self, task_id: str, *, wait_seconds: int = 0) -> dict[str, Any]:
-        """Return the task; with *wait_seconds*, when it is finished or the time is over."""
+        """Return the task; with *wait_seconds*, when it is terminal or the time is over."""
         headers = {"prefer": f"wait={wait_seconds}"} if wait_seconds else {}
         return self._json("GET", task_path(task_id), headers=headers)
 
@@ -203,20 +210,34 @@ def _answer_error(response: httpx2.Response, content: bytes) -> AnswerError:
         hint = f" to {response.headers['location']}" if response.is_redirect else ""
         message = f"HTTP {response.status_code} {response.reason_phrase}{hint}".rstrip()
         return AnswerError(response.status_code, "", escape(message), _retry_after(response))
-    message = escape(str(problem["title"]))
-    if detail := problem.get("detail"):
-        message += f": {escape(str(detail))}"
-    for item in problem.get("errors") or ():
-        message += f"\n  {_problem_line(item)}"
     code = str(problem.get("code", ""))
+    message = escape(_sentence(problem, code))
+    if code == "unauthenticated":
+        message = _with_key_hint(message, has_key="authorization" in response.request.headers)
+    if errors := problem.get("errors"):
+        message = "\n".join([f"{message.rstrip('.')}:", *(f"  {_problem_line(e)}" for e in errors)])
     return AnswerError(response.status_code, code, message, _retry_after(response))
+
+
+def _sentence(problem: Mapping[str, Any], code: str) -> str:
+    title, detail = str(problem["title"]), str(problem.get("detail") or "")
+    if code in _NEED_TITLE and detail:
+        return f"{title}: {detail}"
+    return detail or title
+
+
+def _with_key_hint(message: str, *, has_key: bool) -> str:
+    where = f"set {KEY_VARIABLE} or use --key-file"
+    if not has_key:
+        return f"the API asks for a key or token: {where}"
+    return f"{message}\n  For another key or token: {where}."
 
 
 def _problem_line(item: Any) -> str:
     if not isinstance(item, Mapping):
         return escape(str(item))
-    where, text = str(item.get("where", "")), str(item.get("message", ""))
-    return escape(f"{where}: {text}" if where else text)
+    problem = Problem(str(item.get("where", "")), str(item.get("message", "")))
+    return escape(str(with_option(problem)))
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

@@ -22,7 +22,10 @@ ATTEMPTS = 6
 PAUSE_SECONDS = 0.5
 MAX_NAME_BYTES = 200
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
+#: The surrogates that stand for a byte (dc80 to dcff) are none of them: they can be written.
+_UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\\\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]"
+)
 
 
 def safe_name(name: str) -> str:

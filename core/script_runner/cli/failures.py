@@ -13,12 +13,15 @@ from typing import IO, Any
 
 import click
 
-from script_runner.core.errors import ScriptRunnerError
+from script_runner.core.errors import Problem, ScriptRunnerError
 from script_runner.core.task import TaskState
 
 TIMED_OUT_CODE = 124  # as timeout(1)
 CANCELED_CODE = 130  # as a shell after Ctrl-C
 OTHER_CODE = 1
+
+#: How a place that an input is missing from begins -> the option that fills it.
+_OPTIONS = {"query.": "--query {}=...", "file ": "--file {}=PATH"}
 
 
 class Failure(click.ClickException):
@@ -39,8 +42,17 @@ class ProblemsFailure(Failure):
         super().__init__("\n".join([f"{heading}:", *lines]))
 
 
+def with_option(problem: Problem) -> Problem:
+    """Say of a missing input which option gives it, in place of how HTTP does."""
+    for beginning, option in _OPTIONS.items():
+        name = problem.where.removeprefix(beginning)
+        if name != problem.where and problem.message.startswith("is required"):
+            return Problem(problem.where, f"is required; add {option.format(name)}")
+    return problem
+
+
 def task_exit_code(record: Mapping[str, Any]) -> int:
-    """Return the exit code that tells how the finished task *record* ended."""
+    """Return the exit code that tells how the terminal task *record* ended."""
     state = record.get("state")
     if state == TaskState.SUCCEEDED:
         return 0

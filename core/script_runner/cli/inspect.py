@@ -8,13 +8,9 @@ from typing import Any
 
 import click
 
-from script_runner.cli.failures import ProblemsFailure
+from script_runner.cli.failures import Failure, ProblemsFailure, with_option
 from script_runner.cli.options import config_option
-from script_runner.cli.submission import (
-    InputPlace,
-    Submission,
-    build,
-)
+from script_runner.cli.submission import InputPlace, Submission, build
 from script_runner.cli.text import escape, table
 from script_runner.core.command import (
     FileInput,
@@ -35,6 +31,8 @@ def read_config(path: Path) -> Config:
     try:
         return load_config(path)
     except ConfigError as error:
+        if all(problem.where == str(path) for problem in error.problems):
+            raise Failure(str(error)) from error  # it is about the file as such, and names it
         raise ProblemsFailure(f"{path} cannot be used", error) from error
 
 
@@ -45,10 +43,13 @@ def read_config(path: Path) -> Config:
 def check(config_path: Path) -> None:
     """Check a config.json and say what was understood.
 
-    Exit code 1, and every mistake with its place, when it cannot be used.
+    Also warns, on stderr, of what is doubtful and of what this machine lacks. Exit code 1, and
+    every mistake with its place, when it cannot be used.
     """
     config = read_config(config_path)
-    lines = ["OK", *describe(config)]
+    count = len(config.warnings)
+    doubts = f", with {count} warning{'' if count == 1 else 's'}" if count else ""
+    lines = [f"OK{doubts}", *describe(config)]
     click.echo("\n".join(lines))
     for warning in config.warnings:
         click.echo(f"warning: {escape(str(warning))}", err=True)
@@ -143,14 +144,15 @@ def dry_run(
 ) -> None:
     """Print the command that a request would run. Nothing is run, no service is needed.
 
-    $RUNDIR stands for the working directory of the attempt, *** for a secret input.
+    $RUNDIR stands for the rundir, the private folder of the attempt, *** for a secret input.
     """
     config = read_config(config_path)
     submission = build(places(config), path, queries, body, params, files)
     try:
         argv = argv_of(config, submission)
     except InputError as error:
-        raise ProblemsFailure("the request cannot be accepted", error) from error
+        told = InputError([with_option(problem) for problem in error.problems])
+        raise ProblemsFailure("the request cannot be accepted", told) from error
     click.echo(json.dumps(argv) if as_json else escape(shlex.join(argv)))
 
 

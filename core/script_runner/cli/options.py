@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
-from script_runner.cli.client import ApiClient
+from script_runner.cli.client import KEY_VARIABLE, ApiClient
 from script_runner.cli.failures import Failure
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-KEY_VARIABLE = "SCRIPT_RUNNER_KEY"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

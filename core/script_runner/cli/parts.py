@@ -57,7 +57,9 @@ def _redis_option(command: Command) -> Command:
     "--port", type=click.IntRange(0, 65535), help="Port to listen on (PORT).  [default: 8000]"
 )
 @click.option(
-    "--auth-provider", help="Who may call (AUTH_PROVIDER): none, apikey, or an installed one."
+    "--auth-provider",
+    help="Who may call (AUTH_PROVIDER): none, apikey, oidc, auth0, or an installed one; several "
+    "with commas between.",
 )
 def api(
     config_path: object,

@@ -56,9 +56,7 @@ WORKER_STOP_SECONDS = 20.0
     "$XDG_STATE_HOME/script-runner]",
 )
 @click.option(
-    "--workers-slots",
     "--slots",
-    "slots",
     type=click.IntRange(1),
     envvar="WORKER_SLOTS",
     show_envvar=True,
@@ -74,7 +72,8 @@ WORKER_STOP_SECONDS = 20.0
     "--auth-provider",
     envvar="AUTH_PROVIDER",
     show_envvar=True,
-    help="Who may call: none, apikey, or an installed one.  [default: none, on loopback only]",
+    help="Who may call: none, apikey, oidc, auth0, or an installed one; several with commas "
+    "between.  [default: none, on loopback only]",
 )
 def serve(
     config_path: Path,
@@ -90,6 +89,9 @@ def serve(
     Nothing accepted is lost: tasks are kept on disk, and go on with the next start. Ctrl-C
     (or SIGTERM) stops in order: running scripts may go on for DRAIN_GRACE_SECONDS, then they
     are handed back to the queue. A second Ctrl-C stops at once.
+
+    Settings are environment variables (docs/reference/settings.md), but HOST and PORT are for
+    `api`: here the address is what --host and --port say.
 
     \b
     Exit codes:
@@ -115,7 +117,7 @@ def serve(
         }
     )
     for warning in config.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {escape(str(warning))}", err=True)
     _run(config, folder, environment, is_private=redis_url is None)
 
 

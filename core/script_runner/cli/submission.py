@@ -1,10 +1,12 @@
 """What the options of ``submit`` become: path, query, body and files of one request.
 
 The API's own description says where each input goes: the extension
-``x-script-runner-inputs`` of ``POST /task`` in /openapi.json.
+``x-script-runner-inputs`` of ``POST /task`` in /openapi.json, or of
+``POST /task/{id}`` when the script needs a path.
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from script_runner.core.expressions import compile_jsonpath
 
 INPUTS_EXTENSION = "x-script-runner-inputs"
 ALL_MATCHES = "[*]"
+#: Where tasks are submitted; what follows /task is called something by the document.
+_SUBMIT_PATH = re.compile(r"/task(/\{[^{}/]+\})?/?$")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def read_places(openapi: Mapping[str, Any]) -> list[InputPlace]:
     """Return the inputs that the API describes."""
     for path, operations in (openapi.get("paths") or {}).items():
         operation = operations.get("post") if isinstance(operations, Mapping) else None
-        if path.rstrip("/").endswith("/task") and operation and INPUTS_EXTENSION in operation:
+        if _SUBMIT_PATH.search(path) and operation and INPUTS_EXTENSION in operation:
             return [_place(entry) for entry in operation[INPUTS_EXTENSION]]
     return []
 

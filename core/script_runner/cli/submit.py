@@ -91,7 +91,7 @@ def submit(
       1      anything else
     """
     if folder is not None and not wait:
-        raise click.UsageError("--save needs --wait; for a finished task use `script-runner save`")
+        raise click.UsageError("--save needs --wait; for a terminal task use `script-runner save`")
     places = read_places(client.openapi()) if params or files else ()
     submission = build(places, path, queries, body, params, files)
     headers = {"idempotency-key": idempotency_key or secrets.token_hex(16)}

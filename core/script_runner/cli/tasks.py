@@ -36,11 +36,21 @@ PAGE_LIMIT = 200
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="Most tasks to show."
 )
+@click.option(
+    "--owner",
+    metavar="NAME",
+    help="Tasks of this owner instead of yours; needs a key with the scope admin.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @api_options
-def list_tasks(client: ApiClient, *, states: Sequence[str], limit: int, as_json: bool) -> None:
+def list_tasks(
+    client: ApiClient, *, states: Sequence[str], limit: int, owner: str | None, as_json: bool
+) -> None:
     """List your tasks, newest first."""
-    tasks = list(_pages(client, states, limit))
+    chosen = [("state", state) for state in states]
+    if owner is not None:
+        chosen.append(("owner", owner))
+    tasks = list(_pages(client, chosen, limit))
     if as_json:
         click.echo(json.dumps(tasks, indent=2))
     elif tasks:
@@ -51,11 +61,12 @@ def list_tasks(client: ApiClient, *, states: Sequence[str], limit: int, as_json:
         click.echo("no tasks", err=True)
 
 
-def _pages(client: ApiClient, states: Sequence[str], limit: int) -> Iterator[dict[str, Any]]:
+def _pages(
+    client: ApiClient, chosen: Sequence[tuple[str, str]], limit: int
+) -> Iterator[dict[str, Any]]:
     cursor = None
     while limit > 0:
-        parameters = [("state", state) for state in states]
-        parameters.append(("limit", str(min(limit, PAGE_LIMIT))))
+        parameters = [*chosen, ("limit", str(min(limit, PAGE_LIMIT)))]
         if cursor is not None:
             parameters.append(("cursor", cursor))
         page = client.list_tasks(parameters)
@@ -95,7 +106,7 @@ def show(client: ApiClient, *, task_id: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("task_id", metavar="ID")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the task is at its end.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the task is terminal.")
 @click.option("--stderr", "is_stderr", is_flag=True, help="Its stderr instead of its stdout.")
 @api_options
 def logs(client: ApiClient, *, task_id: str, follow: bool, is_stderr: bool) -> None:
@@ -125,7 +136,7 @@ def logs(client: ApiClient, *, task_id: str, follow: bool, is_stderr: bool) -> N
 @click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
 @api_options
 def cancel(client: ApiClient, *, task_ids: Sequence[str]) -> None:
-    """Cancel tasks, queued or running. A finished one stays as it is.
+    """Cancel tasks, queued or running. A terminal one stays as it is.
 
     Exit code 1 when one of them is unknown; the others are canceled all the same.
     """

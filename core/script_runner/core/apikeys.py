@@ -15,6 +15,7 @@ import hmac
 import os
 import re
 import secrets
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ from script_runner.core.errors import ConfigError, NotFoundError, Problem, Unava
 
 ID_CHARACTERS = 8
 SECRET_BYTES = 32  # 43 characters
+
+#: The setting that names the file to the API.
+FILE_SETTING = "AUTH_APIKEYS_FILE"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _KEY = re.compile(r"sr_([0-9a-z]{8})_[A-Za-z0-9_-]{43}")
@@ -91,30 +95,35 @@ class KeyFile:
         try:
             status = self._path.stat()
         except OSError as error:
-            raise _unreadable(error) from error
+            raise _unreadable(self._path, error, FILE_SETTING) from error
         version = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
         if version != self._version:
-            self._keys = {item.id: item for item in load_keys(self._path)}
+            self._keys = {item.id: item for item in _load(self._path, FILE_SETTING)}
             self._version = version
 
 
 def load_keys(path: Path) -> tuple[ApiKey, ...]:
     """Read the file; ConfigError names every mistake."""
+    return _load(path, "")
+
+
+def _load(path: Path, setting: str) -> tuple[ApiKey, ...]:
+    """Read the file; the problems begin with *setting*, by which a reader knows the file."""
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _unreadable(path, error, setting) from error
     try:
         keys = _Document.model_validate_json(text).keys
     except ValidationError as error:
         raise ConfigError(
             [
-                Problem(_place(item["loc"]), item["msg"])
+                Problem(f"{setting} {_place(item['loc'])}".strip(), item["msg"])
                 for item in error.errors(include_input=False, include_url=False)
             ]
         ) from None
     if len({key.id for key in keys}) != len(keys):
-        raise ConfigError([Problem("keys", "two keys have the same id")])
+        raise ConfigError([Problem(f"{setting} keys".strip(), "two keys have the same id")])
     return keys
 
 
@@ -164,7 +173,7 @@ def _rewritten(path: Path) -> Iterator[list[ApiKey]]:
     try:
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _unusable(target.parent, error) from error
     try:
         # Two commands at once would otherwise lose one of the two changes.
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -181,7 +190,7 @@ def _replace(target: Path, text: str) -> None:
         # mkstemp makes it 0600.
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _unusable(target.parent, error) from error
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -208,5 +217,12 @@ def _place(location: tuple[int | str, ...]) -> str:
     return place.removeprefix(".")
 
 
-def _unreadable(error: OSError) -> ConfigError:
-    return ConfigError([Problem("the file of keys", f"cannot be used: {error.strerror}")])
+def _unreadable(path: Path, error: OSError, where: str = "") -> ConfigError:
+    if not isinstance(error, FileNotFoundError):
+        return _unusable(path, error, where)
+    command = f"script-runner apikey create --file {shlex.quote(str(path))} --owner NAME"
+    return ConfigError([Problem(where, f"{path} does not exist; make it with `{command}`")])
+
+
+def _unusable(path: Path, error: OSError, where: str = "") -> ConfigError:
+    return ConfigError([Problem(where, f"{path} cannot be used: {error.strerror}")])

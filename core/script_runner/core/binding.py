@@ -13,7 +13,7 @@ from typing import Any
 from script_runner.core.errors import InputError, Problem
 from script_runner.core.expressions import LOOKUP_ERRORS, compile_reader, compile_regex
 from script_runner.core.input_models import BodyArg, Inputs, PathArg, QueryArg
-from script_runner.core.spelling import suggestion
+from script_runner.core.spelling import LIKENESS_OF_CHOICES, suggestion
 from script_runner.core.template import Template
 from script_runner.core.values import MAX_ARGUMENT_BYTES, ValueRefusedError, ValueRule
 
@@ -163,7 +163,7 @@ class Plan:
         free = [name for name in sorted(self.query_names) if name not in query] if names else []
         problems = []
         for name in names[:MAX_UNKNOWN_NAMES]:
-            meant = suggestion(name, free)
+            meant = suggestion(name, free, LIKENESS_OF_CHOICES)
             hint = f"; did you mean {meant}?" if meant else ""
             problems.append(Problem(f"query.{_shown(name)}", _UNKNOWN + hint))
         if len(names) > MAX_UNKNOWN_NAMES:

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from script_runner.core.errors import Problem
 from script_runner.core.input_models import RESERVED_NAME
 from script_runner.core.json_text import place
-from script_runner.core.spelling import suggestion
+from script_runner.core.spelling import LIKENESS_OF_CHOICES, suggestion
 from script_runner.core.template import NAME_PATTERN, Template, parse_template, shell_expansions
 
 #: Programs that take the text of a program as an argument, and the option before it.
@@ -24,8 +24,6 @@ _INTERPRETERS = (
     (re.compile(r"Rscript|R|perl|ruby|node|julia"), re.compile(r"-[a-z]*[eE]|--eval")),
 )
 
-#: Where the word is wrong in any case and the right ones are few.
-_LIKENESS_OF_CHOICES = 0.6
 
 _WORDS = {
     "missing": "is required",
@@ -139,7 +137,7 @@ def _text(error: ErrorDetails) -> str:
         return str(context["error"])
     if error["type"] == "literal_error":
         expected = [word.strip("' ") for word in re.split(",| or ", str(context["expected"]))]
-        meant = suggestion(str(error["input"]), expected, _LIKENESS_OF_CHOICES)
+        meant = suggestion(str(error["input"]), expected, LIKENESS_OF_CHOICES)
         return f"must be one of: {', '.join(expected)}" + (
             f"; did you mean {meant}?" if meant else ""
         )

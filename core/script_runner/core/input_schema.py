@@ -1,10 +1,10 @@
-"""The JSON Schema of one input, as it stands in the OpenAPI document of the script."""
+"""The JSON Schema of inputs, as it stands in the OpenAPI document of the script."""
 
 import re
 from typing import Any
 
-from script_runner.core.input_models import BodyArg, InputArg
-from script_runner.core.values import default_max_length
+from script_runner.core.input_models import BodyArg, InputArg, PathArg
+from script_runner.core.values import MAX_ARGUMENT_BYTES, ValueRule, default_max_length
 
 #: Parts of Python's expressions that mean something else, or nothing, in JSON Schema.
 _PYTHON_ONLY = re.compile(r"\(\?[^:=!<]|\(\?<[^=!]|\\[AZ]")
@@ -27,10 +27,28 @@ def input_json_schema(argument: InputArg) -> dict[str, Any]:
     if argument.secret:
         return {**schema, "writeOnly": True}
     if argument.default is not None:
-        schema["default"] = argument.default
+        schema["default"] = _default(argument)
     if argument.examples:
-        schema["examples"] = list(argument.examples)
+        schema["examples"] = [_as_sent(argument, value) for value in argument.examples]
     return schema
+
+
+def path_pattern(argument: PathArg) -> str | None:
+    """Return ``path_regex`` as JSON Schema writes it, for the path without its first slash.
+
+    None when JSON Schema has no such expression.
+    """
+    regex = argument.path_regex
+    if _PYTHON_ONLY.search(regex):
+        return None
+    with_slash = re.match(r"\^?/", regex)
+    if with_slash:
+        regex = regex[with_slash.end() :]
+        if "|" in regex or regex[:1] in ("?", "*", "+", "{"):
+            return None  # the slash is not simply the first character
+    elif regex.startswith("^") and "|" not in regex:
+        return regex
+    return f"^(?:{regex})"
 
 
 def _value_schema(argument: InputArg) -> dict[str, Any]:
@@ -43,7 +61,7 @@ def _value_schema(argument: InputArg) -> dict[str, Any]:
     elif not isinstance(argument, BodyArg):
         schema["type"] = "string"
     if argument.enum is not None:
-        schema["enum"] = list(argument.enum)
+        schema["enum"] = [_as_sent(argument, choice) for choice in argument.enum]
     if argument.min is not None:
         schema["minimum"] = argument.min
     if argument.max is not None:
@@ -63,3 +81,25 @@ def _text_schema(argument: InputArg) -> dict[str, Any]:
     elif argument.rule().refuses_leading_dash:
         schema["pattern"] = "^(?!-)"
     return schema
+
+
+def _default(argument: InputArg) -> Any:
+    if not argument.multiple:
+        return _as_sent(argument, argument.default)
+    values = argument.default if isinstance(argument.default, list) else [argument.default]
+    return [_as_sent(argument, value) for value in values]
+
+
+def _as_sent(argument: InputArg, value: Any) -> Any:
+    """Return a value of config.json in the type of its schema: the file may say 3 as "3"."""
+    kind = argument.type
+    if kind == "file" or (kind is None and isinstance(argument, BodyArg)):
+        return value
+    if kind in ("integer", "number") and not isinstance(value, str):
+        return value
+    text = ValueRule(kind=kind, max_length=MAX_ARGUMENT_BYTES).text_of(value)
+    if kind == "integer":
+        return int(text)
+    if kind == "number":
+        return float(text)
+    return text == "true" if kind == "boolean" else text

@@ -7,6 +7,7 @@ the same arguments, so a batch whose answer was lost is simply sent again.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,12 @@ TRANSIENT_ERRORS = (
     BusyLoadingError,
     OutOfMemoryError,
     ReadOnlyError,
+)
+#: The same, and more of the kind, as Redis says it. Before version 7 it says so in the middle of
+#: a sentence when a script met it, so that redis-py raises a plain ResponseError.
+_TRANSIENT_WORD = re.compile(
+    r"(?:^|: -)(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN"
+    r"|UNBLOCKED) "
 )
 RETRY_SECONDS = 2.0
 PAUSE_SECONDS = 0.05
@@ -125,7 +132,12 @@ class ScriptPipe:
 
 def is_transient(error: RedisError) -> bool:
     """Tell whether the same call may succeed later."""
-    return isinstance(error, TRANSIENT_ERRORS) or str(error).startswith(("MISCONF", "BUSY", "OOM"))
+    return isinstance(error, TRANSIENT_ERRORS) or bool(_TRANSIENT_WORD.search(str(error)))
+
+
+def is_full(error: RedisError) -> bool:
+    """Tell whether Redis has no room for what was to be written."""
+    return isinstance(error, OutOfMemoryError) or ": -OOM " in str(error)
 
 
 def as_unavailable(error: RedisError) -> Exception:

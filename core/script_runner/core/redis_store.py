@@ -187,7 +187,7 @@ class RedisTaskStore:
             wait_ms = int(known or QUOTA_WAIT_MS)
             raise QuotaError(_QUOTA_DETAILS[verdict], -(-wait_ms // 1000))
         if verdict == b"full":
-            raise QueueFullError("the queue is full")
+            raise QueueFullError("as many tasks wait as may; send it again later")
         if verdict == b"busy":
             raise ConflictError("a request with this Idempotency-Key is still being accepted")
         if verdict == b"reused":

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 #: How alike two words must be to be taken for the same word with a slip.
 LIKENESS = 0.8
+#: Where the word is wrong in any case and the right ones are few.
+LIKENESS_OF_CHOICES = 0.6
 #: Comparing takes the square of the length, and nobody means a word so long.
 MAX_WORD_CHARACTERS = 64
 

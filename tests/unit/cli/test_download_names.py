@@ -23,6 +23,7 @@ from script_runner.cli.download import safe_name, unique_names
         ("..\\..\\boot.ini", ".._.._boot.ini"),
         ("a\x1b[2Jb\n", "a_[2Jb_"),
         ("cod\u202egpj.exe", "cod_gpj.exe"),
+        ("a\udd00b\ud800", "a_b_"),
     ],
 )
 def test_a_name_stays_below_its_directory(name: str, safe: str) -> None:

@@ -113,16 +113,31 @@ def test_files_go_to_the_part_of_their_input() -> None:
         add_file(submission, PLACES, "CITY", Path("a"))
 
 
-def test_places_are_read_from_the_description_of_post_task() -> None:
+# A script that needs a path is described at /task/{id} alone.
+@pytest.mark.parametrize("path", ["/lab/task", "/lab/task/{id}"])
+def test_places_are_read_from_the_description_of_what_submits(path: str) -> None:
     inputs = [{"name": "A", "in": "query", "key": "a", "type": "string", "multiple": True}]
     openapi = {
         "paths": {
             "/livez": {"get": {}},
-            "/lab/task": {"get": {}, "post": {"x-script-runner-inputs": inputs}},
+            path: {"get": {}, "post": {"x-script-runner-inputs": inputs}},
         }
     }
     assert read_places(openapi) == [InputPlace("A", "query", "a", multiple=True)]
     assert read_places({}) == []
+
+
+def test_places_are_read_from_the_path_with_a_template_when_no_other_takes_tasks() -> None:
+    inputs = [{"name": "A", "in": "query", "key": "a"}]
+    openapi = {
+        "paths": {
+            "/script/{id}": {"post": {"x-script-runner-inputs": []}},
+            "/task/{id}/cancel": {"post": {"x-script-runner-inputs": []}},
+            "/lab/task": {"get": {}},
+            "/lab/task/{id}": {"post": {"x-script-runner-inputs": inputs}},
+        }
+    }
+    assert read_places(openapi) == [InputPlace("A", "query", "a")]
 
 
 @pytest.mark.parametrize("text", ["", "novalue", "=x"])

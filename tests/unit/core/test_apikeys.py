@@ -84,6 +84,25 @@ def test_a_file_that_becomes_unreadable_lets_nobody_in(path: Path, broken: bytes
     assert keys.verify(text) is not None
 
 
+def test_a_file_that_is_not_there_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    path = tmp_path / "no keys.json"
+    words = f"{path} does not exist; make it with `script-runner apikey create --file '{path}' "
+    with pytest.raises(ConfigError) as caught:
+        KeyFile(path)
+    assert str(caught.value) == f"AUTH_APIKEYS_FILE: {words}--owner NAME`"
+    with pytest.raises(ConfigError) as caught:
+        load_keys(path)
+    assert str(caught.value) == f"{words}--owner NAME`"
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^AUTH_APIKEYS_FILE: {tmp_path} cannot be used: Is a"):
+        KeyFile(tmp_path)
+    missing = tmp_path / "none"
+    with pytest.raises(ConfigError, match=f"^{missing} cannot be used: No such file"):
+        create_key(missing / "keys.json", "ada", ["task:read"])
+
+
 def test_every_mistake_in_the_file_is_named(path: Path) -> None:
     entry = {"id": "x", "owner": "a b", "scopes": [], "sha256": "0", "created_at": "now"}
     path.write_text(json.dumps({"keys": [entry]}))
@@ -91,6 +110,8 @@ def test_every_mistake_in_the_file_is_named(path: Path) -> None:
         load_keys(path)
     places = [problem.where for problem in caught.value.problems]
     assert places == ["keys[0].id", "keys[0].owner", "keys[0].scopes", "keys[0].sha256"]
+    with pytest.raises(ConfigError, match=r"^AUTH_APIKEYS_FILE keys\[0\]\.id: "):
+        KeyFile(path)
 
 
 def test_a_bad_owner_is_refused_and_the_file_is_left_as_it_was(path: Path) -> None:

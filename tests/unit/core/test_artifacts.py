@@ -218,3 +218,12 @@ def test_s3_without_s3fs_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ConfigError, match=r"pip install 'script-runner\[s3\]'"):
         ArtifactStore("s3://bucket/prefix")
+
+
+def test_a_link_to_nowhere_in_the_way_is_an_error_and_no_endless_loop(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    store = ArtifactStore(f"file://{tmp_path}/link/artifacts")
+    with pytest.raises(UnavailableError):
+        store.put("t/x", b"1")
+    with pytest.raises(UnavailableError):
+        store.check()

@@ -148,6 +148,51 @@ def test_a_query_parameter_given_twice_is_refused_unless_multiple() -> None:
     assert argv_of(query_config(multiple=True), TaskRequest(query={"a": ["1"]})) == ["run", "1"]
 
 
+def unknown_query(*names: str) -> list[str]:
+    config = make_config(
+        ["run", "$A", "$B"],
+        query_args=[
+            {"env_var_name": "A", "query_var_name": "season", "default": "winter"},
+            {"env_var_name": "B", "query_var_name": "top_n", "required": False},
+        ],
+    )
+    query = {name: ["SECRET"] for name in names}
+    assert bind_inputs(config, TaskRequest(query=query, allow_unknown=True))
+    message = refusal(config, TaskRequest(query=query))
+    assert "SECRET" not in message
+    return message.split("\n")
+
+
+# A default in place of the value that was meant would be a wrong result.
+def test_a_query_parameter_that_no_input_has_is_refused_with_what_was_meant() -> None:
+    assert unknown_query("seasn", "topN", "colour") == [
+        "query.seasn: is not an input of this script; did you mean season?",
+        "query.topN: is not an input of this script; did you mean top_n?",
+        "query.colour: is not an input of this script",
+    ]
+    assert unknown_query("season", "seasn") == ["query.seasn: is not an input of this script"]
+
+
+def test_an_unknown_query_parameter_is_reported_beside_the_other_mistakes() -> None:
+    message = refusal(query_config(type="integer"), TaskRequest(query={"a": ["x"], "b": ["1"]}))
+    assert message.split("\n") == [
+        "query.b: is not an input of this script",
+        "query.a: must be a whole number, for example 12",
+    ]
+
+
+def test_an_unknown_name_is_shown_short_and_printable() -> None:
+    (line,) = unknown_query("\x1b[2J\u202e\ud800\n" + "x" * 70_000)
+    assert line.isprintable()
+    assert len(line) < 120
+
+
+def test_a_thousand_unknown_names_are_counted_not_listed() -> None:
+    lines = unknown_query(*(f"name{number}" for number in range(1000)))
+    assert len(lines) == 21
+    assert lines[-1] == "query: has 980 more names that are no inputs"
+
+
 def test_an_empty_text_is_a_value() -> None:
     assert from_query(query_config(), "") == [""]
     assert from_query(query_config(default="x"), "") == [""]

@@ -324,6 +324,15 @@ def test_an_example_that_would_be_refused_is_a_mistake() -> None:
     assert parse({**raw, "examples": raw["examples"][:1]}).examples[0].query == {"a": 3}
 
 
+def test_an_example_with_a_misspelt_input_is_a_mistake() -> None:
+    raw = with_query_arg(default="x")
+    raw["inputs"]["query_args"][0]["query_var_name"] = "season"
+    raw["examples"] = [{"query": {"seasn": "summer"}}]
+    assert problems_of(raw) == {
+        "examples[0].query.seasn": "is not an input of this script; did you mean season?"
+    }
+
+
 def test_an_example_may_leave_out_the_files() -> None:
     raw = {**with_body_arg(type="file"), "examples": [{"description": "a plate"}]}
     assert parse(raw).examples[0].description == "a plate"

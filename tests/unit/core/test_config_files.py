@@ -72,9 +72,86 @@ def test_folders_that_the_config_names_must_exist(
     load_config(write({**MINIMAL, "command_rundir_base": "base"}))
 
 
-def test_a_program_that_cannot_be_run_here_is_a_warning(write: Callable[[Any], Path]) -> None:
-    (warning,) = load_config(write({"command": ["./no-such-program"]})).warnings
-    assert warning.where == "command[0]"
-    path = write({"command": ["no-such-program-anywhere"]})
-    assert len(load_config(path).warnings) == 1
+def warnings_of(path: Path) -> list[str]:
+    return [str(warning) for warning in load_config(path).warnings]
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("no-such-program", "`no-such-program` was not found on PATH"),
+        (
+            "run.sh",
+            "`run.sh` was not found on PATH; write ./run.sh for the file beside config.json",
+        ),
+        ("./none.sh", "`./none.sh` does not exist beside config.json"),
+        ("/opt/none/run", "`/opt/none/run` does not exist"),
+        ("./run.sh", "`./run.sh` is not an executable file"),
+        ("./code", "`./code` is not an executable file"),
+        ("./good.sh", None),
+        ("true", None),
+    ],
+)
+def test_a_program_that_cannot_be_run_here_is_named(
+    write: Callable[[Any], Path], tmp_path: Path, program: str, message: str | None
+) -> None:
+    (tmp_path / "run.sh").touch(0o644)
+    (tmp_path / "good.sh").touch(0o755)
+    (tmp_path / "code").mkdir()
+    path = write({"command": [program]})
+    assert warnings_of(path) == ([f"command[0]: {message}"] if message else [])
     assert load_config(path, check_files=False).warnings == ()
+
+
+def test_a_program_is_looked_for_where_the_script_will(
+    write: Callable[[Any], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "tool").touch(0o755)
+    assert warnings_of(write({"command": ["tool"], "env": {"PATH": str(tmp_path)}})) == []
+    assert len(warnings_of(write({"command": ["true"], "env": {"PATH": str(tmp_path)}}))) == 1
+
+
+@pytest.mark.parametrize(
+    "argument", ["analyse.R", "code/x.py", "./data", "../x.csv", "code/none", "data/wells.csv"]
+)
+def test_a_file_that_is_not_beside_the_config_is_a_warning(
+    write: Callable[[Any], Path], tmp_path: Path, argument: str
+) -> None:
+    (tmp_path / "code").mkdir()
+    path = write({"command": ["true", argument]})
+    assert warnings_of(path) == [f"command[1]: `{argument}` does not exist beside config.json"]
+    assert load_config(path, check_files=False).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("code/there.R", "there.R", "code", "/usr/none.R", "--rcfile=x/y.R", "wells.csv", "5.5"),
+        *("nf-core/rnaseq", "text/csv", "docker://lab/image", "lab/image:1.2", "s3://lab/x.csv"),
+        *("$RUNDIR/x.csv", "cat data/x.csv | sort", "s/a b/c/", "", "."),
+    ],
+)
+def test_what_is_there_or_need_be_no_file_is_no_warning(
+    write: Callable[[Any], Path], tmp_path: Path, argument: str
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "there.R").touch()
+    (tmp_path / "there.R").touch()
+    assert warnings_of(write({"command": ["true", argument]})) == []
+
+
+def test_what_the_script_finds_or_writes_in_its_rundir_is_no_warning(
+    write: Callable[[Any], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "copied.py").touch()
+    raw = {
+        "command": ["true", "copied.py", "plots/a.png", "tables/deep", "out/log.txt", "none.py"],
+        "command_rundir_base": "base",
+        "outputs": {
+            "attachments": ["plots/*.png"],
+            "results": {"kind": "file", "format": "csv", "input_path": "tables/deep/x.csv"},
+        },
+    }
+    (tmp_path / "tables").mkdir()
+    assert warnings_of(write(raw)) == ["command[5]: `none.py` does not exist beside config.json"]

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from script_runner.core.config import Config
 from script_runner.core.config_checks import model_within
 from script_runner.core.input_models import BodyArg, InputArg, PathArg, QueryArg
-from script_runner.core.input_schema import input_json_schema
+from script_runner.core.input_schema import input_json_schema, path_pattern
 from script_runner.core.reference import SECTIONS, config_reference, settings_reference
 from script_runner.core.settings import Settings
 
@@ -83,6 +83,22 @@ def query(**keys: Any) -> QueryArg:
             query(type="boolean", secret=True, default=True, examples=[False]),
             {"type": "boolean", "writeOnly": True},
         ),
+        (
+            query(type="integer", enum=["1", 2], default="2"),
+            {"type": "integer", "enum": [1, 2], "default": 2},
+        ),
+        (
+            query(type="boolean", default="False", examples=["1"]),
+            {"type": "boolean", "default": False, "examples": [True]},
+        ),
+        (
+            query(type="string", enum=[1, "b"], multiple=True, default=1),
+            {
+                "type": "array",
+                "items": {"type": "string", "maxLength": 65536, "enum": ["1", "b"]},
+                "default": ["1"],
+            },
+        ),
         (query(pattern=r"(?P<x>a)\Z"), {"type": "string", "maxLength": 1024}),
         (
             query(type="number", enum=[1, 2.5], multiple=True),
@@ -102,3 +118,25 @@ def query(**keys: Any) -> QueryArg:
 def test_an_input_has_a_json_schema(argument: InputArg, schema: dict[str, Any]) -> None:
     assert input_json_schema(argument) == schema
     jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("regex", "pattern"),
+    [
+        ("^plate/([A-Z]+)$", "^plate/([A-Z]+)$"),
+        ("plate/.+", "^(?:plate/.+)"),
+        ("^a|b", "^(?:^a|b)"),
+        ("/plate/.+", "^(?:plate/.+)"),
+        ("^/plate/.+", "^(?:plate/.+)"),
+        # What JSON Schema cannot say, or only with the slash that the path lacks there.
+        ("/a|/b", None),
+        ("/?a", None),
+        ("(?s)a.b", None),
+        ("(?P<plate>.+)", None),
+    ],
+)
+def test_the_regex_of_a_path_is_one_of_json_schema_without_the_first_slash(
+    regex: str, pattern: str | None
+) -> None:
+    argument = PathArg.model_validate({"env_var_name": "A", "path_regex": regex})
+    assert path_pattern(argument) == pattern

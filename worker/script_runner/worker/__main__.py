@@ -12,7 +12,8 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.config import load_config
-from script_runner.core.errors import ConfigError
+from script_runner.core.errors import ConfigError, UnavailableError
+from script_runner.core.logs import set_up_logging
 from script_runner.core.redis_queue import RedisQueue, connect
 from script_runner.core.retry import Policy
 from script_runner.core.settings import load_settings
@@ -37,12 +38,6 @@ log = logging.getLogger("script_runner.worker")
 
 def main() -> int:
     """Check the settings and the configuration, then work until told to stop."""
-    logging.basicConfig(
-        format="time=%(asctime)s level=%(levelname)s part=worker %(message)s",
-    )
-    # Celery and kombu speak of doorbells; what matters is said here.
-    for name in ("celery", "kombu"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     # Celery warns that root is dangerous with pickle (only JSON is accepted here), and at each
     # lost connection of a default that its next version changes (it is set here).
     for category in (SecurityWarning, CPendingDeprecationWarning):
@@ -60,7 +55,7 @@ def main() -> int:
 
 def _work() -> int:
     settings = load_settings(os.environ)
-    logging.getLogger().setLevel(settings.log_level.upper())
+    set_up_logging("worker", settings.log_level)
     config = load_config(settings.config)
     policy = Policy.of(config, settings)
     artifacts = ArtifactStore(settings.artifacts_url)
@@ -89,11 +84,21 @@ def _work() -> int:
     app = make_celery(settings, wake)
     log.info("event=worker_started worker=%s slots=%d", slots.worker, settings.worker_slots)
     supervisor.start()
+    # Aside: a storage that hangs must not keep tasks waiting.
+    threading.Thread(target=_check_artifacts, args=(artifacts,), daemon=True).start()
     code = run_celery(app, start_draining)
     supervisor.stop()
     rundirs.close()
     log.info("event=worker_stopped worker=%s", slots.worker)
     return code
+
+
+def _check_artifacts(artifacts: ArtifactStore) -> None:
+    """Say when nothing can be stored; it may be mended while we run."""
+    try:
+        artifacts.check()
+    except UnavailableError as error:
+        log.warning('event=artifacts_unavailable detail="%s"', error)
 
 
 def _allow_descriptors(count: int) -> None:

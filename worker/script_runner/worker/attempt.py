@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -182,7 +182,17 @@ def _judge(shop: Workshop, running: RunningAttempt, rundir: Rundir, end: Exit) -
                 attachments=collect_attachments(outputs, beneath, keep, shop.settings),
             )
     except ScriptError as error:
+        _discard(keep)
         return replace(_fault(TaskState.FAILED, error.task_code, error.detail), exit_code=end.code)
+    except (AttemptError, UnavailableError):
+        _discard(keep)
+        raise
+
+
+def _discard(keep: Keeper) -> None:
+    """Remove what was kept before the collection failed: no record names it."""
+    with suppress(UnavailableError):  # retention removes it with the task
+        keep.discard()
 
 
 def _stopped(stopped: StopReason, end: Exit, shop: Workshop) -> TaskOutcome:

@@ -11,6 +11,11 @@ from typing import Any
 
 import kombu.transport.redis
 from celery import Celery
+from celery.apps.worker import (
+    Worker,
+    install_worker_int_handler,
+    install_worker_term_handler,
+)
 from celery.signals import worker_shutting_down
 from kombu.connection import Connection
 
@@ -27,6 +32,15 @@ class _Connection(Connection):
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         options = {"interval_max": RECONNECT_SECONDS, **options}
         return super().ensure_connection(*args, **options)  # type: ignore[no-untyped-call]
+
+
+class _Worker(Worker):  # type: ignore[misc]
+    """Stops without a word: Celery writes one beside all logging, at each signal."""
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        super().install_platform_tweaks(worker)
+        for install in (install_worker_term_handler, install_worker_int_handler):
+            install(worker, verbose=False)
 
 
 def make_celery(settings: Settings, drain: Callable[[], int]) -> Celery:
@@ -54,6 +68,8 @@ def make_celery(settings: Settings, drain: Callable[[], int]) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # Else the worker would exit, and its scripts with it, when Redis is demoted or full.
+        broker_channel_error_retry=True,
         broker_pool_limit=2,
         broker_transport_options={
             "ack_emulation": False,
@@ -75,8 +91,8 @@ def run_celery(app: Celery, on_stopping: Callable[[], None]) -> int:
     SIGINT, and must only set flags.
     """
 
-    worker = app.Worker(
-        quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True
+    worker = _Worker(
+        app=app, quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True
     )
 
     def stopping(**_: Any) -> None:

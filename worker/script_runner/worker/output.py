@@ -9,10 +9,11 @@ import os
 import threading
 from collections.abc import Mapping
 
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import RedisError
 
 from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.redis_keys import OUTPUT_TAIL_BYTES, SEGMENT_BYTES, segment_key
+from script_runner.core.redis_pipe import is_full
 from script_runner.core.redis_queue import Claim, RedisQueue
 from script_runner.core.task import artifact_prefix
 
@@ -82,7 +83,9 @@ class AttemptOutput:
         try:
             if not self._is_fenced:
                 self._push(name, stream)
-        except OutOfMemoryError:
+        except RedisError as error:
+            if not is_full(error):
+                raise
             return False
         return True
 

@@ -12,6 +12,7 @@ fail, the process ends, its guardian kills the scripts and others take over.
 
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ FOLLOW_SECONDS = 0.25
 SWEEP_SECONDS = 10.0
 RECONNECT_SECONDS = 0.5
 SWEEP_TASKS = 200
+#: After so many the artifact store is taken to be away, and each further try would take its time.
+SWEEP_FAILURES = 3
 #: os.EX_SOFTWARE: the guardian, and whoever watches it, sees that it was a fault.
 EXIT_FAULT = 70
 
@@ -143,17 +146,35 @@ class Supervisor:
                     output.note()
                     log.debug("event=output_delayed error=%s", type(error).__name__)
             if time.monotonic() >= next_sweep:
-                next_sweep = time.monotonic() + SWEEP_SECONDS
-                self._sweep()
+                is_more = self._sweep()
+                next_sweep = time.monotonic() + (0 if is_more else SWEEP_SECONDS)
 
-    def _sweep(self) -> None:
-        """Remove tasks past their retention: the artifacts first, the record last."""
+    def _sweep(self) -> bool:
+        """Remove tasks past their retention; True when more of them are due."""
+        failures = 0
         try:
-            for task_id in self._queue.overdue(SWEEP_TASKS):
-                self._artifacts.delete_prefix(task_id)
-                self._queue.forget(task_id)
-        except (RedisError, ScriptRunnerError) as error:
+            overdue = self._queue.overdue(SWEEP_TASKS)
+            # In any order: the same few that fail each time must not keep the others.
+            random.shuffle(overdue)
+            for task_id in overdue:
+                failures += not self._remove(task_id)
+                if failures >= SWEEP_FAILURES:
+                    return False
+        except RedisError as error:
             log.warning("event=retention_delayed error=%s", type(error).__name__)
+            return False
+        return len(overdue) == SWEEP_TASKS
+
+    def _remove(self, task_id: str) -> bool:
+        """Remove a task: the artifacts first, the record last; False when that fails."""
+        try:
+            self._artifacts.delete_prefix(task_id)
+        except ScriptRunnerError as error:
+            name = type(error).__name__
+            log.warning("event=retention_delayed task=%s error=%s", task_id, name)
+            return False
+        self._queue.forget(task_id)
+        return True
 
 
 def _or_die(step: Callable[[], None]) -> None:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from script_runner.api.auth import RunningProvider
+from script_runner.api.condition import OK, check_parts, look_at_redis
 from script_runner.api.metrics import CONTENT_TYPE
 from script_runner.api.openapi import server_version
 from script_runner.api.responses import json_response
 from script_runner.api.service import Call
-from script_runner.api.threads import in_thread
 from script_runner.core.errors import UnavailableError
 
 
@@ -27,25 +26,23 @@ async def livez(call: Call) -> Response:
 
 
 async def readyz(call: Call) -> Response:
-    """Tell if tasks can be accepted: Redis answers, and the artifact store can be written."""
-    checks = {"redis": "ok", "artifacts": "ok"}
+    """Tell if tasks can be accepted: Redis answers, and the artifact store can be written.
+
+    Without a worker they can, and wait; doubts about Redis' settings are no failure either.
+    """
     service = call.service
-    if service.stopping.is_set():
-        checks["server"] = "stopping"
     try:
-        await service.store.ping()
+        redis_state = await look_at_redis(service.store)
     except UnavailableError:
-        checks["redis"] = "unavailable"
-    try:
-        await in_thread(service.artifacts.check)
-    except UnavailableError:
-        checks["artifacts"] = "unavailable"
-    if isinstance(service.provider, RunningProvider) and not service.provider.is_ready:
-        checks["auth"] = "unavailable"
-    if service.audit is not None and not service.audit.file.flush():
-        checks["audit"] = "unavailable"
-    is_ready = set(checks.values()) == {"ok"}
-    content = {"status": "ok" if is_ready else "unavailable", "checks": checks}
+        redis_state = None
+    parts = await check_parts(service, redis_state)
+    is_ready = set(parts.values()) == {OK}
+    content = {
+        "status": OK if is_ready else "unavailable",
+        **parts,
+        "workers": redis_state.workers if redis_state else None,
+        "doubts": redis_state.doubts if redis_state else (),
+    }
     return json_response(content, 200 if is_ready else 503)
 
 
@@ -54,10 +51,12 @@ async def metrics(call: Call) -> Response:
     service = call.service
     counts: Mapping[str, int] | None = None
     statistics: Mapping[str, int] = {}
+    workers = 0
     try:
         counts = await service.store.counts()
         statistics = await service.store.statistics()
+        workers = await service.store.count_workers()
     except UnavailableError:
         counts = None  # what this process knows is told all the same
-    text = service.metrics.exposition(counts, statistics)
+    text = service.metrics.exposition(counts, statistics, workers)
     return Response(text, 200, {"content-type": CONTENT_TYPE})

@@ -1,5 +1,6 @@
 """Tasks: accept, read, list, cancel."""
 
+import asyncio
 import re
 from datetime import UTC, datetime
 from urllib.parse import urlencode
@@ -123,14 +124,18 @@ async def read(call: Call) -> Response:
 
 async def _document(call: Call, record: TaskRecord, headers: dict[str, str]) -> Response:
     service = call.service
-    position = None
+    position = workers = None
     if record.state is TaskState.QUEUED:
-        position = await service.store.queue_position(record)
+        store = service.store
+        position, workers = await asyncio.gather(
+            store.queue_position(record), store.count_workers()
+        )
     body = wire.document(
         record,
         service.base,
         contents=await inline_contents(service.artifacts, service.settings, record),
         queue_position=position,
+        workers=workers,
         is_list=service.config.outputs.results_is_list,
     )
     return Response(body, 200, {"cache-control": "no-store", **headers}, JSON)
@@ -234,4 +239,4 @@ def _limit(text: str | None) -> int:
 
 async def nothing_here(call: Call) -> Response:
     """Answer GET below /task/{id} where there is no such resource."""
-    raise ApiError("not_found", "There is nothing here.")
+    raise ApiError("not_found", "A task is at /task/{id}; longer paths are for POST.")
