@@ -346,13 +346,21 @@ def test_a_service_that_is_not_there_is_one_line_and_a_hint() -> None:
     assert b"--url" in done.stderr
 
 
+_PAGES = {
+    "page": b"<html>\x1b[31mHello</html>",
+    "object": b"{}",
+    "deep": b"[" * 100_000,
+}
+
+
 class _Stranger(http.server.BaseHTTPRequestHandler):
     """Some other web server."""
 
     def do_GET(self) -> None:
-        self.send_response(200 if self.path.startswith("/page") else 404)
+        page = _PAGES.get(self.path.split("/")[1])
+        self.send_response(200 if page else 404)
         self.end_headers()
-        self.wfile.write(b"<html>\x1b[31mHello</html>")
+        self.wfile.write(page or b"<html>\x1b[31mHello</html>")
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -362,12 +370,47 @@ def test_another_web_server_is_recognised() -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Stranger) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        page = run_command("list", "--url", f"{url}/page")
+        pages = [run_command("list", "--url", f"{url}/{page}") for page in _PAGES]
         missing = run_command("list", "--url", url)
         server.shutdown()
-    assert b"is not the API of script-runner" in page.stderr
-    assert missing.stderr == b"error: HTTP 404 Not Found\n"
-    assert (page.returncode, missing.returncode) == (1, 1)
+    for page in pages:
+        assert page.returncode == 1
+        assert page.stderr.endswith(b"is not the API of script-runner\n")
+        assert page.stderr.count(b"\n") == 1
+    assert (missing.returncode, missing.stderr) == (1, b"error: HTTP 404 Not Found\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--idempotency-key", "\xe9"], b"the request cannot be sent"),
+        (["--query", "a=\udcff"], b"the request cannot be sent"),
+        (["--body", "@-"], b"cannot read stdin: it is closed"),
+    ],
+)
+def test_what_cannot_be_sent_is_one_line(
+    service: Serving, arguments: list[str], message: bytes
+) -> None:
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "submit", *arguments]
+    env = environment({"SCRIPT_RUNNER_URL": service.url})
+    done = subprocess.run(shell, env=env, capture_output=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: " + message)
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_output_that_the_disk_has_no_room_for_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"error: the output cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize("task_id", ["../livez", "a b", "\x1b[2J", "x?y=1"])

@@ -362,6 +362,11 @@ def test_limits_are_in_force_from_the_first_instruction(start: Start) -> None:
     assert found["Max processes"] == ["900", "900"]
 
 
+def test_a_limit_beyond_all_numbers_is_none(start: Start) -> None:
+    resources = Resources(memory_bytes=10**30, file_bytes=2**63)
+    assert start("true", resources=resources).end().code == 0
+
+
 def test_limits_change_neither_arguments_nor_folder(start: Start, tmp_path: Path) -> None:
     resources = Resources(open_files=50)
     arguments = start("prints_arguments", "-n", "a b", "", "$1", resources=resources)

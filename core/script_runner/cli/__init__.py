@@ -4,6 +4,7 @@
 called, so that none waits for what another one needs.
 """
 
+import errno
 import importlib
 import importlib.metadata
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from script_runner.cli.failures import Failure
 from script_runner.core.errors import ScriptRunnerError
 
 DISTRIBUTION = "script-runner"
+#: What a full disk says where the output goes; click looks after closed pipes.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 #: name -> module and attribute; in the order of the help
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -60,6 +63,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ScriptRunnerError as error:
             raise Failure(str(error)) from error
+        except OSError as error:
+            if error.errno not in _FULL or error.filename is not None:
+                raise
+            raise Failure(f"the output cannot be written: {error.strerror}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in SECTIONS.items():

@@ -92,21 +92,21 @@ class ApiClient:
     def get_task(self, task_id: str, *, wait_seconds: int = 0) -> dict[str, Any]:
         """Return the task; with *wait_seconds*, when it is terminal or the time is over."""
         headers = {"prefer": f"wait={wait_seconds}"} if wait_seconds else {}
-        return self._json("GET", task_path(task_id), headers=headers)
+        return self._json("GET", task_path(task_id), "state", headers=headers)
 
     def list_tasks(self, parameters: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        return self._json("GET", "/task", params=list(parameters))
+        return self._json("GET", "/task", "tasks", params=list(parameters))
 
     def cancel(self, task_id: str) -> dict[str, Any]:
-        return self._json("POST", f"{task_path(task_id)}/cancel")
+        return self._json("POST", f"{task_path(task_id)}/cancel", "state")
 
     def submit(self, path: str, **arguments: Any) -> dict[str, Any]:
         """POST a task; *arguments* as httpx2 takes them."""
         suffix = "/".join(_segment(part) for part in path.split("/"))
-        return self._json("POST", f"/task/{suffix}" if suffix else "/task", **arguments)
+        return self._json("POST", f"/task/{suffix}" if suffix else "/task", "id", **arguments)
 
     def openapi(self) -> dict[str, Any]:
-        return self._json("GET", "/openapi.json")
+        return self._json("GET", "/openapi.json", "paths")
 
     @contextmanager
     def stream(
@@ -119,16 +119,17 @@ class ApiClient:
                     raise _answer_error(response, _read_limited(response))
                 yield response
 
-    def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+    def _json(self, method: str, path: str, member: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answer, an object that has *member* at least."""
         with self._failures():
             response = self._http.request(method, self.url + path, **arguments)
         if not response.is_success:
             raise _answer_error(response, response.content)
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
-        if not isinstance(answer, dict):
+        if not isinstance(answer, dict) or member not in answer:
             raise Failure(f"what answers at {self.url} is not the API of script-runner")
         return answer
 
@@ -152,6 +153,10 @@ class ApiClient:
             ) from error
         except httpx2.InvalidURL as error:
             raise Failure(f"the URL cannot be used: {escape(str(error))}") from error
+        except UnicodeEncodeError as error:
+            raise Failure(
+                "the request cannot be sent: a value is not UTF-8, or a key not ASCII"
+            ) from error
 
 
 def task_path(task_id: str) -> str:
@@ -204,7 +209,7 @@ def _answer_error(response: httpx2.Response, content: bytes) -> AnswerError:
     """Translate a problem+json answer; anything else into its status."""
     try:
         problem = httpx2.Response(response.status_code, content=content).json()
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = None
     if not isinstance(problem, dict) or "title" not in problem:
         hint = f" to {response.headers['location']}" if response.is_redirect else ""

@@ -157,7 +157,7 @@ def parse_body(text: str) -> Any:
     """Parse the JSON of ``--body``."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--body is not JSON: {error}") from None
 
 
@@ -165,6 +165,8 @@ def read_text(value: str) -> str:
     """Return *value*, or what the file holds when it is ``@FILE``; ``@-`` is stdin."""
     if not value.startswith("@"):
         return value
+    if value == "@-" and sys.stdin is None:
+        raise Failure("cannot read stdin: it is closed")
     try:
         return sys.stdin.read() if value == "@-" else Path(value[1:]).read_text(encoding="utf-8")
     except OSError as error:

@@ -1,5 +1,6 @@
 """The description of an API is made from config.json."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -59,8 +60,12 @@ COMMAND = ["x", "$PLATE", "$N", "$MODES", "$OLD", "$CITY", "$FLAG", "$WELLS", "$
 
 
 def describe(config: dict[str, Any], base: str = "") -> dict[str, Any]:
-    parsed = parse_config(json.dumps(config), Path())
-    document = build_openapi(parsed, NoAuth(Settings()), base)
+    return _valid_document(json.dumps(config), base)
+
+
+@functools.cache  # to validate takes longer than all the rest
+def _valid_document(text: str, base: str) -> dict[str, Any]:
+    document = build_openapi(parse_config(text, Path()), NoAuth(Settings()), base)
     validate(document)
     return document
 

@@ -26,6 +26,9 @@ from script_runner.worker.spawn import spawn
 #: How long ``finish`` waits for killed members of a group to be gone.
 GROUP_GONE_SECONDS = 1.0
 
+#: Python hands limits to the kernel as signed 64-bit numbers; this much is no limit at all.
+HIGHEST_LIMIT = 2**63 - 1
+
 #: Command names found on a PATH that are remembered; a few scripts, each with a few PATHs.
 LOOKUPS_KEPT = 64
 
@@ -284,7 +287,7 @@ def _limits(resources: Resources | None) -> dict[int, int]:
         resource.RLIMIT_NOFILE: resources.open_files,
         resource.RLIMIT_NPROC: resources.processes,
     }
-    return {kind: value for kind, value in wanted.items() if value is not None}
+    return {kind: min(value, HIGHEST_LIMIT) for kind, value in wanted.items() if value is not None}
 
 
 def _signal_group(group: int, number: int) -> None:

@@ -62,7 +62,10 @@ class Supervisor:
     def start(self) -> None:
         for step in (self._run_heart, self._run_clock, self._run_follower):
             thread = threading.Thread(
-                target=_or_die, args=(step,), name=step.__name__.removeprefix("_run_"), daemon=True
+                target=_or_die,
+                args=(step, self._stopping),
+                name=step.__name__.removeprefix("_run_"),
+                daemon=True,
             )
             thread.start()
             self._threads.append(thread)
@@ -177,10 +180,12 @@ class Supervisor:
         return True
 
 
-def _or_die(step: Callable[[], None]) -> None:
+def _or_die(step: Callable[[], None], stopping: threading.Event) -> None:
     try:
         step()
     except BaseException:
+        if stopping.is_set():
+            return  # what it needs is being closed, and nobody needs it any more
         log.critical("event=supervisor_failed", exc_info=True)
         logging.shutdown()
         os._exit(EXIT_FAULT)
