@@ -85,6 +85,14 @@ def test_event_ids_are_read_as_they_are_written() -> None:
     assert text == 'id: 3:120\nevent: end\ndata: {"state":"succeeded"}\n\n'
 
 
+@pytest.mark.parametrize("text", ["1:99999999999999999", "9" * 16, "1:", "-1", "1:2:3", "1e3"])
+def test_event_ids_that_none_of_ours_can_be_are_refused(text: str) -> None:
+    """Redis' Lua would round a longer number, and the stream would break."""
+    with pytest.raises(ApiError) as caught:
+        read_event_id(text)
+    assert caught.value.api_code == "header_invalid"
+
+
 def test_a_problem_is_that_of_rfc_9457_with_every_mistake() -> None:
     mistakes = [Problem("query.a", "must be a number"), Problem("path", "is required")]
     answer = respond(InputError(mistakes))
