@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
 
 from script_runner.core.errors import UnavailableError
 from script_runner.core.redis_keys import LEASE_MS, prefix
@@ -81,6 +83,9 @@ def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> "redis.Redis
         socket_connect_timeout=CONNECT_SECONDS,
         socket_keepalive=True,
         health_check_interval=15,
+        # The client must not repeat a call by itself: a claim whose answer was lost would
+        # claim another task. Here it is repeated as what it is, "again".
+        retry=Retry(NoBackoff(), 0),
     )
     return redis.Redis(connection_pool=pool)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -15,6 +16,7 @@ from script_runner.core.task import (
     TaskState,
     new_task_id,
 )
+from tests.integration.cut_proxy import cut_proxy
 from tests.integration.store.cases import P, accept, end_lease, make_policy, read, take
 
 pytestmark = pytest.mark.anyio
@@ -116,6 +118,25 @@ async def test_a_claim_whose_answer_was_lost_is_given_again(
     answer = queue._call("finish_claim", "w1.1", LEASE_MS, 0, "again", 1000)
     assert answer[1][0].decode() == task_id == first.id
     assert answer[1][1] == first.attempt
+
+
+@pytest.mark.parametrize("point", ["before", "half", "after"])
+async def test_a_cut_connection_costs_no_claim(
+    store: RedisTaskStore, redis_url: str, point: str
+) -> None:
+    """A client that repeated the call by itself would claim a second task beside the first."""
+    first, second = await accept(store), await accept(store)
+    address = urlsplit(redis_url)
+    assert address.port
+    with cut_proxy(address.port) as proxy:
+        client = connect(redis_url.replace(f":{address.port}/", f":{proxy.port}/"))
+        queue = RedisQueue(client, "sr", make_policy())
+        proxy.arm(b"w1.1", point, lambda: None)
+        claim = await asyncio.to_thread(take, queue)
+        assert (proxy.cuts, claim.id, claim.attempt) == (1, first, 1)
+        client.connection_pool.disconnect()
+    assert (await store.statistics())["started"] == 1
+    assert (await read(store, second)).state is TaskState.QUEUED
 
 
 async def test_a_retry_waits_for_its_time(
