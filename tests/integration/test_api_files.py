@@ -277,7 +277,6 @@ def test_a_download_that_is_broken_off_closes_the_file(api: ApiServer, tmp_path:
 
     with api.client.stream("GET", url) as answer:
         next(answer.iter_raw())
-        until(is_open)
     until(lambda: not is_open())
 
 
