@@ -1,7 +1,5 @@
 """All of it against a Redis that wants a password and speaks TLS alone."""
 
-import datetime
-import ipaddress
 import os
 import shutil
 import socket
@@ -12,12 +10,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.integration.api_client import poll
+from tests.integration.issuer import make_certificate
 
 PASSWORD = "s3cret"
 START_SECONDS = 30.0
@@ -29,54 +24,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_certificate(folder: Path) -> None:
-    """Write a key and a certificate for 127.0.0.1 that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-
-
 @pytest.fixture
 def tls_url(tmp_path: Path) -> Iterator[str]:
     server = shutil.which("redis-server")
     if server is None:
         pytest.skip("the wheel's Redis has no TLS; a redis-server on PATH is needed")
-    make_certificate(tmp_path)
+    certificate = make_certificate(tmp_path)
     port = free_port()
     process = subprocess.Popen(
         [
             *(server, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1"),
-            *("--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"),
-            *("--tls-ca-cert-file", "cert.pem", "--tls-auth-clients", "no"),
+            *("--tls-cert-file", certificate, "--tls-key-file", certificate),
+            *("--tls-ca-cert-file", certificate, "--tls-auth-clients", "no"),
             *("--requirepass", PASSWORD, "--appendonly", "yes"),
         ],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
     )
-    yield f"rediss://:{PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/cert.pem"
+    yield f"rediss://:{PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
     process.terminate()
     process.wait(10)
 
