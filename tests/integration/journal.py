@@ -34,7 +34,7 @@ class Run:
 
     @property
     def worker(self) -> str:
-        return self.owner.partition(".")[0]
+        return self.owner.rpartition(".")[0]
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class Worker(Part):
     process: psutil.Process
 
     def wait_until_ready(self) -> None:
-        self.id = self.wait_for_log(r"event=worker_started worker=(\w+)")
+        self.id = self.wait_for_log(r"event=worker_started worker=(\S+)")
         (self.keeper,) = self.front.children()
         (self.process,) = self.keeper.children()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from script_runner.api.models import AcceptedTask, ProblemDocument, Task, TaskPage, TaskSummary
-from script_runner.core.redis_store import RedisTaskStore
+from script_runner.core.redis_workers import Workers
 from script_runner.core.task import TaskFault, TaskState
 from tests.integration.api_server import ApiServer, running_api, until
 
@@ -152,7 +152,7 @@ def test_workers_are_not_counted_for_a_task_that_does_not_wait(
 ) -> None:
     task_id = api.submit()
     api.hand.claim()
-    monkeypatch.delattr(RedisTaskStore, "count_workers")
+    monkeypatch.delattr(Workers, "count")
     assert api.client.get(f"/task/{task_id}").json()["state"] == "running"
 
 

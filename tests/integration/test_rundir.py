@@ -536,7 +536,7 @@ from script_runner.worker.rundir import Rundirs
 settings = Settings(rundir_base=Path(sys.argv[1]))
 config = parse_config('{"command": ["true"]}', Path("/"))
 rundirs = Rundirs.open(settings, config, sys.argv[2])
-attempt = SimpleNamespace(id=sys.argv[3], attempt=1, lease_owner=sys.argv[2] + ".1")
+attempt = SimpleNamespace(id=sys.argv[3], attempt=1, lease_owner=f"node-1.lab_{sys.argv[2]}.1")
 print(rundirs.make(attempt).path, flush=True)
 sys.stdin.read()
 """
@@ -553,6 +553,7 @@ sys.stdin.read()
         assert worker.stdout
         paths[name] = worker.stdout.readline().strip()
     pids = {name: leftover(name) for name in workers}
+    pids["dead1 by name"] = leftover("node-1.lab_dead1")
     stranger = leftover("neverseen")
     workers["dead1"].send_signal(signal.SIGKILL)
     workers["dead1"].wait()
@@ -562,7 +563,7 @@ sys.stdin.read()
 
     assert not os.path.exists(paths["dead1"])
     assert os.path.isdir(paths["living2"])
-    until(lambda: not is_alive(pids["dead1"]))
+    until(lambda: not is_alive(pids["dead1"]) and not is_alive(pids["dead1 by name"]))
     assert is_alive(pids["living2"])
     # Of another folder, perhaps: only who holds its lock can tell that it is dead.
     assert is_alive(stranger)
@@ -571,6 +572,12 @@ sys.stdin.read()
     for worker in workers.values():
         worker.kill()
         worker.communicate()
+
+
+def test_the_name_of_a_worker_makes_no_path_longer(make_rundirs: MakeRundirs) -> None:
+    """A socket in a rundir has room for 107 characters of path."""
+    with make_rundirs().make(Attempt(lease_owner="node-1.lab_a1b2c3d4e5f6.1")) as rundir:
+        assert Path(rundir.path).name == f"{TASK}-1-a1b2c3d4e5f6"
 
 
 def test_a_sweep_touches_nothing_that_is_not_a_rundir(

@@ -64,7 +64,7 @@ async def look_at_redis(store: RedisTaskStore) -> RedisState:
     doubts = await _find_doubts(store)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            return RedisState(await store.count_workers(), tuple(doubts))
+            return RedisState(await store.workers.count(), tuple(doubts))
     except TimeoutError as error:
         raise UnavailableError("the task store does not answer") from error
 

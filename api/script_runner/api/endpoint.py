@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from script_runner.api.auth import NOBODY, authenticate, check_scope
+from script_runner.api.auth import NOBODY, Provider, authenticate, check_scope
 from script_runner.api.errors import problem_code, respond
 from script_runner.api.service import Call, Service
 from script_runner.core.errors import ScriptRunnerError
@@ -39,12 +39,20 @@ class Operation:
 
 
 class Endpoint:
-    """All methods of one route; *template* is its name in metrics and logs."""
+    """All methods of one route; *template* is its name in metrics and logs.
+
+    *provider* tells who calls, in place of the service's own.
+    """
 
     def __init__(
-        self, service: Service, template: str, operations: Mapping[str, Operation]
+        self,
+        service: Service,
+        template: str,
+        operations: Mapping[str, Operation],
+        provider: Provider | None = None,
     ) -> None:
         self.service = service
+        self.provider = provider or service.provider
         self.template = template
         self.operations = dict(operations)
         if "GET" in self.operations:
@@ -102,5 +110,5 @@ class Endpoint:
             action, call.action = call.action, ""  # nothing is done, so nothing is to be told
             audit.require()
             call.action = action
-        call.principal = await authenticate(self.service.provider, call.request.headers)
+        call.principal = await authenticate(self.provider, call.request.headers)
         check_scope(call.principal, scope)

@@ -51,6 +51,7 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "internal": ProblemKind(500, "The server failed"),
     "unavailable": ProblemKind(503, "The service cannot answer now"),
     "queue_full": ProblemKind(503, "The queue is full"),
+    "closed": ProblemKind(503, "No new tasks are taken"),
 }
 
 #: Codes of the answers that Starlette itself gives.

@@ -14,8 +14,9 @@ from script_runner.api.auth import CANCEL, READ, SUBMIT
 from script_runner.api.docs_page import docs
 from script_runner.api.endpoint import Endpoint, Operation
 from script_runner.api.errors import problem_response
+from script_runner.api.operator_key import OPERATE, OperatorKey
 from script_runner.api.responses import JSON
-from script_runner.api.routes import artifact, health, legacy, output, task
+from script_runner.api.routes import artifact, health, legacy, operator, output, task
 from script_runner.api.service import Call, Service
 
 
@@ -71,6 +72,12 @@ _TABLE: Mapping[str, Mapping[str, Operation]] = {
     "/docs": {"GET": Operation(docs)},
 }
 
+#: For the operator alone; in no OpenAPI document, and not there at all without OPERATOR_TOKEN.
+_OPERATOR_TABLE: Mapping[str, Mapping[str, Operation]] = {
+    "/operator/demand": {"GET": Operation(operator.demand, OPERATE, "demand")},
+    "/operator/drain": {"POST": Operation(operator.drain, OPERATE, "drain")},
+}
+
 
 def build_routes(service: Service, document: Mapping[str, Any]) -> list[Route]:
     """Return every route; *document* is the OpenAPI description."""
@@ -80,10 +87,14 @@ def build_routes(service: Service, document: Mapping[str, Any]) -> list[Route]:
         return Response(text, 200, {"cache-control": "no-cache"}, JSON)
 
     table = {**_TABLE, "/openapi.json": {"GET": Operation(openapi)}}
-    return [
-        AnyTextRoute(path, Endpoint(service, path, operations))
-        for path, operations in table.items()
-    ]
+    endpoints = [Endpoint(service, path, operations) for path, operations in table.items()]
+    token = service.settings.operator_token
+    if token.get_secret_value():
+        key = OperatorKey(token)
+        endpoints += [
+            Endpoint(service, path, operations, key) for path, operations in _OPERATOR_TABLE.items()
+        ]
+    return [AnyTextRoute(endpoint.template, endpoint) for endpoint in endpoints]
 
 
 def unrouted(service: Service) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:

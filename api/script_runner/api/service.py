@@ -27,7 +27,7 @@ UNWATCHED_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _OWN_PATHS = frozenset(
-    {"task", "script", "health", "livez", "readyz", "metrics", "openapi.json", "docs"}
+    {"task", "script", "health", "livez", "readyz", "metrics", "openapi.json", "docs", "operator"}
 )
 
 

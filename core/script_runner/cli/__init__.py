@@ -34,10 +34,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "apikey": ("keys", "apikey"),
     "api": ("parts", "api"),
     "worker": ("parts", "worker"),
+    "operator": ("parts", "operator"),
 }
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Run a script as a service": ("serve", "api", "worker", "apikey"),
+    "Run a script as a service": ("serve", "api", "worker", "operator", "apikey"),
     "Look at a configuration": ("check", "dry-run", "schema"),
     "Use a service": ("submit", "list", "show", "logs", "cancel", "save"),
 }

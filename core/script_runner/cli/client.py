@@ -56,6 +56,8 @@ class AnswerError(Failure):
     @property
     def can_retry(self) -> bool:
         """Tell if the very same request may be accepted in a moment."""
+        if self.code == "closed":
+            return False  # somebody closed the service, and it stays so for longer
         return self.status in (429, 502, 503, 504) or self.code == "idempotency_in_progress"
 
 

@@ -1,9 +1,10 @@
-"""The two parts, ``api`` and ``worker``: how each is started, and the commands that do it.
+"""The parts, ``api``, ``worker`` and ``operator``: how each is started, and the commands for it.
 
 A part reads its settings from the environment; options of a command set the same
 variables. The command becomes the part (exec): signals, exit code and process id are its own.
 """
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from script_runner.cli.failures import Failure
 from script_runner.cli.options import config_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -24,7 +26,16 @@ ARGV: Mapping[str, Sequence[str]] = {
         *(*_PYTHON, "script_runner.worker.guardian", "--"),
         *(*_PYTHON, "script_runner.worker"),
     ),
+    "operator": (*_PYTHON, "script_runner.operator"),
 }
+#: What the operator needs beside the rest: the extra of that name.
+_OPERATOR_NEEDS = ("aiohttp", "kopf", "kubernetes", "yaml")
+
+
+class _NotInstalled(Failure):
+    """The part needs packages that are not there; the exit code is that of a wrong setting."""
+
+    exit_code = 2
 
 
 def part_environment(settings: Mapping[str, object]) -> dict[str, str]:
@@ -98,3 +109,15 @@ def worker(config_path: object, redis_url: str | None, slots: int | None) -> Non
     """
     settings = {"CONFIG": config_path, "REDIS_URL": redis_url, "WORKER_SLOTS": slots}
     _become("worker", settings)
+
+
+@click.command()
+def operator() -> None:
+    """Run the Kubernetes operator in the foreground.
+
+    It makes ScriptRunner resources into APIs, workers and what they need. Every setting is an
+    environment variable; see docs/reference/operator-settings.md.
+    """
+    if not all(importlib.util.find_spec(name) for name in _OPERATOR_NEEDS):
+        raise _NotInstalled("the operator is not installed: pip install 'script-runner[operator]'")
+    _become("operator", {})

@@ -24,14 +24,17 @@ that one script may touch them all. ``<id>`` is a task's id, ``<att>`` is
     seq, wakes      string  order of acceptance; number of the last wake-up
     reaped          string  when leases were last looked at
     workers         zset    workers by their last heartbeat
+    draining        zset    names of workers that are to claim nothing, by the end of that time;
+                            it ends by itself (DRAIN_MARK_MS), and the key with the last mark
+    drained         string  the token of the last call that set marks
     wake            list    Celery's queue: wake-ups, never tasks
     done            channel ids of tasks that became terminal
     ev:<id>         channel any other news of one task
     ctl:<worker>    channel cancellations for one worker
 
-A lease owner is ``<worker>.<slot>``: *worker* is fresh for each process start,
-and a slot has one call to Redis under way at most, so that a claim whose answer
-was lost can be found again.
+A lease owner is ``<worker>.<slot>`` (see lease_owner): *worker* is fresh for each process
+start, and a slot has one call to Redis under way at most, so that a claim whose answer was
+lost can be found again.
 
 All times are milliseconds since the epoch by the clock of Redis (TIME).
 """
@@ -49,6 +52,8 @@ REAP_SECONDS = 1.0
 GUARD_MS = 4_000
 #: An Idempotency-Key whose request is still being uploaded is held this long.
 RESERVATION_MS = 120_000
+#: A worker that is marked as draining claims nothing for so long, if it is not stopped before.
+DRAIN_MARK_MS = 60_000
 #: An upload that never becomes a task is removed after this time.
 UPLOAD_MS = 86_400_000
 

@@ -115,8 +115,20 @@ class RedisQueue:
 
         It goes on until Redis has heard it, however long Redis is away. Only
         without an ending, while the worker stops, it gives up: UnavailableError.
-        A *lease_owner* has one such call under way at most.
+        A *lease_owner* has one such call under way at most. A worker that is
+        marked as draining claims nothing: the call then lasts until the mark
+        ends or the worker stops, so that its slots take each one wake-up from
+        others at most, and give that back.
         """
+        found, kept_off_ms = self._until_heard(lease_owner, ending, claim)
+        while kept_off_ms and not self._stopping.wait(kept_off_ms / 1000):
+            found, kept_off_ms = self._until_heard(lease_owner, None, True)
+        return found
+
+    def _until_heard(
+        self, lease_owner: str, ending: Ending | None, claim: bool
+    ) -> tuple[Claim | None, int]:
+        """Return the claim, and for how many ms this worker is to claim nothing."""
         want = "yes" if claim else "no"
         pause = FIRST_PAUSE_SECONDS
         while True:
@@ -132,7 +144,7 @@ class RedisQueue:
                 time.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)
             else:
-                return _load_claim(answer[1], lease_owner)
+                return _load_claim(answer[1], lease_owner), int(answer[2])
 
     def await_wake(self, seconds: float) -> bool:
         """Take the next wake-up off Celery's queue; False when none comes in time."""

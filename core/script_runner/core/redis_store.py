@@ -41,6 +41,7 @@ from script_runner.core.redis_records import (
     dump_json,
     load_record,
 )
+from script_runner.core.redis_workers import Workers
 from script_runner.core.retry import Policy
 from script_runner.core.settings import Settings
 from script_runner.core.task import TaskRecord, TaskState, artifact_prefix, is_task_id
@@ -135,6 +136,7 @@ class RedisTaskStore:
         self._reads = (
             ScriptPipe(client, namespace) if settings.durability == "strict" else self._writes
         )
+        self.workers = Workers(self._reads, self._writes)
         self._events = Events(client, self._prefix)
 
     @classmethod
@@ -328,11 +330,6 @@ class RedisTaskStore:
         """Return the counters since the beginning: accepted, started, lost, fenced, ..."""
         _, _, _, *rest = await self._reads.call("counts", LEASE_MS)
         return _numbers(rest)
-
-    async def count_workers(self) -> int:
-        """Return the number of workers that were heard of within a lease."""
-        answer = await self._reads.call("counts", LEASE_MS)
-        return int(answer[2])
 
     async def keep_reaping(self) -> None:
         """Recover the tasks of lost workers, for ever; any process may do this."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -116,14 +116,19 @@ def config_reference() -> str:
 
 def settings_reference() -> str:
     """Return docs/reference/settings.md."""
+    return _SETTINGS_HEAD + settings_rows(Settings, OLD_NAMES)
+
+
+def settings_rows(model: type[BaseModel], old_names: Mapping[str, str] | None = None) -> str:
+    """Return a table's rows for settings: the variable of a field is its name in capitals."""
     rows = []
-    for name, field in Settings.model_fields.items():
+    for name, field in model.model_fields.items():
         variable = name.upper()
         meaning = field.description or ""
-        if variable in OLD_NAMES:
-            meaning += f" `{OLD_NAMES[variable]}` of 0.18 is read when this one is not set."
+        if old_names and variable in old_names:
+            meaning += f" `{old_names[variable]}` of 0.18 is read when this one is not set."
         rows.append(_row(variable, _type_name(field), _default(field), meaning))
-    return _SETTINGS_HEAD + "".join(rows)
+    return "".join(rows)
 
 
 def _table(model: type[BaseModel], left_out: Mapping[str, FieldInfo]) -> str:
@@ -146,7 +151,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=False)
     if value is PydanticUndefined:
         return "required"
-    if value is None or value == () or value == {} or value == "" or isinstance(value, BaseModel):
+    if value in (None, (), "", SecretStr("")) or value == {} or isinstance(value, BaseModel):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
@@ -159,6 +164,7 @@ def _type_name(field: FieldInfo) -> str:
 
 _NAMES: Mapping[Any, str] = {
     str: "text",
+    SecretStr: "secret text",
     int: "whole number",
     float: "number",
     bool: "true or false",

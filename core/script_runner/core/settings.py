@@ -4,13 +4,24 @@ Built by :func:`load_settings`, never at import. Each field is documented in
 docs/reference/settings.md, which is generated from here.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from script_runner.core.errors import ConfigError, Problem
+from script_runner.core.lease_owner import NAME_PATTERN
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -18,6 +29,15 @@ GIB = 1024 * MIB
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+
+#: What a header carries without doubt, and nobody guesses.
+_TOKEN = re.compile(r"[!-~]{16,}")
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    if not _TOKEN.fullmatch(token.get_secret_value()):
+        raise PydanticCustomError("token", "must be 16 or more visible ASCII characters")
+    return token
 
 
 class Settings(BaseModel):
@@ -126,6 +146,17 @@ class Settings(BaseModel):
         "in the audit log.",
     )
 
+    accept_tasks: bool = Field(
+        True,
+        description="`false`: a new task gets 503 `closed`; all else goes on, tasks that were "
+        "accepted included.",
+    )
+    operator_token: Annotated[SecretStr, AfterValidator(_check_token)] = Field(
+        SecretStr(""),
+        description="The bearer token of the Kubernetes operator, 16 characters or more, which "
+        "asks the API for the demand. Without it those routes do not exist.",
+    )
+
     max_body_bytes: Positive = Field(MIB, description="Largest JSON body of a request.")
     max_upload_bytes: Positive = Field(
         5 * GIB, description="Largest multipart request, files included."
@@ -163,6 +194,12 @@ class Settings(BaseModel):
         "in sum; every one is linked.",
     )
 
+    worker_name: str = Field(
+        "",
+        pattern=NAME_PATTERN,
+        description="The name of this worker for the operator and the log, on Kubernetes that of "
+        "its pod: `a`-`z`, `0`-`9`, `.` and `-`.",
+    )
     worker_slots: Positive = Field(4, description="Scripts one worker runs at once.")
     drain_grace_seconds: Seconds = Field(
         30.0, description="After SIGTERM, how long running scripts may go on."

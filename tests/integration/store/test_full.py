@@ -103,6 +103,21 @@ async def test_tasks_end_are_canceled_and_forgotten_when_redis_is_full(
     assert await store.get(running) is await store.get(waiting) is None
 
 
+async def test_workers_are_marked_and_kept_off_when_redis_is_full(
+    store: RedisTaskStore, queue: RedisQueue, raw: "redis.Redis"
+) -> None:
+    await accept(store)
+    for worker in ("w1", "w2"):
+        queue.beat(worker, [])
+    take(queue, "w2.1")
+    await accept(store)
+    with full(raw):
+        assert await store.workers.drain(2) == ("w1",)
+        found, kept_off_ms = queue._until_heard("w1.1", None, True)
+        assert (found, kept_off_ms > 0) == (None, True)
+        assert (await store.workers.demand()).queued == 1
+
+
 async def test_output_that_redis_has_no_room_for_goes_to_the_artifact_store(
     store: RedisTaskStore,
     queue: RedisQueue,

@@ -97,11 +97,11 @@ async def test_retention_forgets_a_task_whole(
 
 
 async def test_living_workers_are_counted(store: RedisTaskStore, queue: RedisQueue) -> None:
-    assert await store.count_workers() == 0
+    assert await store.workers.count() == 0
     queue.beat("w1", [])
     queue.beat("w2", [])
     queue.beat("w1", [])
-    assert await store.count_workers() == 2
+    assert await store.workers.count() == 2
 
 
 async def test_a_redis_that_may_lose_tasks_is_doubted(

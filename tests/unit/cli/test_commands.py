@@ -1,7 +1,10 @@
 """The commands that need no service: help, check, schema, dry-run, apikey."""
 
+import importlib.util
 import json
+import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +285,28 @@ def test_the_lines_to_try_hold_a_body_and_files(tmp_path: Path) -> None:
 )
 def test_the_printed_url_is_one_that_works_here(host: str, url: str) -> None:
     assert local_url(host, 80) == url
+
+
+def test_without_its_extra_the_operator_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "kopf" else find(name)
+    )
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("it was started"))
+    result = run("operator")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: the operator is not installed: pip install 'script-runner[operator]'\n"
+    )
+
+
+def test_the_operator_is_started_in_place_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
+    run("operator", environment={"NAMESPACES": "lab"})
+    ((program, argv, environment),) = started
+    assert program == argv[0] == sys.executable
+    assert argv[-1] == "script_runner.operator"
+    assert environment["NAMESPACES"] == "lab"

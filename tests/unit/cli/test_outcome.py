@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from script_runner.cli.client import AnswerError
 from script_runner.cli.failures import task_exit_code
 from script_runner.cli.follow import is_terminal
 from script_runner.cli.progress import describe
@@ -75,3 +76,13 @@ def test_the_end_of_a_task_is_one_safe_line() -> None:
     }
     assert state_line(record) == "failed after 2.5s, exit code 3: It said \\x1b[31mno"
     assert "error:        exit_code" in record_lines(record)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "is_soon"),
+    [(503, "queue_full", True), (503, "closed", False), (502, "", True), (404, "not_found", False)],
+)
+def test_what_may_be_better_in_a_moment_is_sent_again(
+    status: int, code: str, is_soon: bool
+) -> None:
+    assert AnswerError(status, code, "", None).can_retry is is_soon

@@ -62,8 +62,8 @@ def _work() -> int:
     threading.stack_size(STACK_BYTES)
     _allow_descriptors(settings.worker_slots * DESCRIPTORS_PER_SLOT + OTHER_DESCRIPTORS)
     adopt_orphans()
-    slots = Slots()
-    rundirs = Rundirs.open(settings, config, slots.worker)
+    slots = Slots(settings.worker_name)
+    rundirs = Rundirs.open(settings, config, slots.instance)
     rundirs.sweep()
     stopping = threading.Event()
     namespace = settings.redis_namespace

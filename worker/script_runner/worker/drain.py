@@ -7,10 +7,10 @@ sooner start.
 """
 
 import threading
-import uuid
 from collections.abc import Callable
 
 from script_runner.core.errors import UnavailableError
+from script_runner.core.lease_owner import new_instance, worker_id
 from script_runner.core.redis_queue import Claim, Ending, RedisQueue
 
 #: How long a slot that has just run a task listens for the next one.
@@ -22,9 +22,10 @@ MAX_LISTENERS = 16
 class Slots:
     """Names the lease owners of one worker: fresh for each process start."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
         self.listeners = threading.BoundedSemaphore(MAX_LISTENERS)
-        self.worker = uuid.uuid4().hex[:12]
+        self.instance = new_instance()
+        self.worker = worker_id(name, self.instance)
         self._free: list[int] = []
         self._made = 0
         self._lock = threading.Lock()

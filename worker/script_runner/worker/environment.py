@@ -22,7 +22,12 @@ MAX_SECRET_BYTES = 64 * KIB
 
 #: Variables of the worker that no allow-list can hand on: broker, storage, authentication.
 _NEVER = re.compile(
-    "|".join(("AUTH_.*", "AWS_.*", "CELERY_.*", "REDIS_.*", "ARTIFACTS_URL", *OLD_NAMES.values())),
+    "|".join(
+        (
+            *("AUTH_.*", "AWS_.*", "CELERY_.*", "REDIS_.*", "OPERATOR_.*"),
+            *("ARTIFACTS_URL", *OLD_NAMES.values()),
+        )
+    ),
     re.IGNORECASE,
 )
 

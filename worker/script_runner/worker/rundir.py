@@ -23,6 +23,7 @@ from script_runner.core.artifacts import ArtifactStore
 from script_runner.core.command import FileInput
 from script_runner.core.config import Config
 from script_runner.core.errors import AttemptError, ConfigError, Problem
+from script_runner.core.lease_owner import instance_of
 from script_runner.core.settings import KIB, Settings
 from script_runner.worker.environment import Attempt
 from script_runner.worker.folder_tree import copy_tree, make_as_new, remove_tree
@@ -46,7 +47,7 @@ LONGEST_SPARE_BYTES = 64 * KIB
 #: ``<task>-<attempt>-<worker>``; a kept rundir begins with ``debug-`` and is never swept.
 _RUNDIR_NAME = re.compile(r"[0-9a-z]+-[0-9]+-([0-9A-Za-z]+)(?:\.[0-9]+)?(?:\.inputs)?")
 _LOCK_NAME = re.compile(r"\.worker-([0-9A-Za-z]+)\.lock")
-_MARK = re.compile(r"[0-9a-z]+/[0-9]+-([0-9A-Za-z]+)(?:\..*)?")
+_MARK = re.compile(r"[0-9a-z]+/[0-9]+-(?:[0-9a-z.-]+_)?([0-9A-Za-z]+)(?:\..*)?")
 
 
 class Rundirs:
@@ -62,7 +63,7 @@ class Rundirs:
 
     @classmethod
     def open(cls, settings: Settings, config: Config, worker: str) -> Self:
-        """Make sure of the folder and mark *worker* (letters and digits) as alive in it.
+        """Make sure of the folder and mark *worker*, a process start, as alive in it.
 
         Raises ConfigError when the folder is not safe to use.
         """
@@ -167,7 +168,8 @@ class Rundir:
         self._config = config
         self._fds: dict[str, int] = {}
         self._has_inputs = False
-        worker = attempt.lease_owner.partition(".")[0]
+        # Without the name: a socket in a rundir has room for 107 characters of path.
+        worker = instance_of(attempt.lease_owner)
         prefix = "debug-" if config.debug else ""
         self.path = f"{rundirs.folder}/{prefix}{attempt.id}-{attempt.attempt}-{worker}"
         with self._translated("the rundir could not be made"):

@@ -55,7 +55,7 @@ async def metrics(call: Call) -> Response:
     try:
         counts = await service.store.counts()
         statistics = await service.store.statistics()
-        workers = await service.store.count_workers()
+        workers = await service.store.workers.count()
     except UnavailableError:
         counts = None  # what this process knows is told all the same
     text = service.metrics.exposition(counts, statistics, workers)

@@ -30,6 +30,8 @@ from script_runner.core.task import TaskRecord, TaskState, new_task_id
 DEFAULT_PRIORITY = 5
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+#: Whoever closed the service (ACCEPT_TASKS) does not open it in a moment.
+CLOSED_SECONDS = 60
 _CURSOR = re.compile(r"[0-9]{1,17}")
 _LIST_PARAMETERS = frozenset(
     {"state", "created_after", "created_before", "cursor", "limit", "owner"}
@@ -61,6 +63,12 @@ async def submit(call: Call) -> Response:
 async def accept(call: Call, *, is_legacy: bool = False) -> Accepted:
     """Read and check the request, and make it a task."""
     request = call.request
+    if not call.service.settings.accept_tasks:
+        raise ApiError(
+            "closed",
+            "This service takes no new tasks. Those it has taken will be finished.",
+            headers={"retry-after": str(CLOSED_SECONDS)},
+        )
     check_path(request.scope["path"], request.scope.get("raw_path", b""))
     path = request.path_params.get("path", "")
     query = read_query(request.scope["query_string"])
@@ -128,7 +136,7 @@ async def _document(call: Call, record: TaskRecord, headers: dict[str, str]) -> 
     if record.state is TaskState.QUEUED:
         store = service.store
         position, workers = await asyncio.gather(
-            store.queue_position(record), store.count_workers()
+            store.queue_position(record), store.workers.count()
         )
     body = wire.document(
         record,

@@ -10,7 +10,7 @@ if h[1] == 'queued' then
   settle(id, now(), 'canceled', h[7], h[5], h[6], 'queued', ARGV[2])
 elseif h[1] == 'running' and not h[8] then
   call('HSET', p .. 't:' .. id, 'cx', 1)
-  call('PUBLISH', p .. 'ctl:' .. string.match(h[3], '^[^.]*'), id)
+  call('PUBLISH', p .. 'ctl:' .. worker_of(h[3]), id)
   call('PUBLISH', p .. 'ev:' .. id, 'canceling')
 end
 return h[1]

@@ -1,4 +1,5 @@
--- Finish one attempt, if there is one, and claim the next task, if one is wanted.
+-- Finish one attempt, if there is one, and claim the next task, if one is wanted. Answers how the
+-- attempt ended, the claim, and for how many ms this worker is to claim nothing.
 -- ARGV: lease owner, lease ms, concurrency, claim: yes, no or again (the answer was lost), retention ms,
 --       then id, attempt, state or 'queued', outcome, delay ms, reason, charge, bytes stored
 local worker, lease, limit, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
@@ -54,11 +55,22 @@ local function claim()
   call('PUBLISH', p .. 'ev:' .. id, 'running')
   return claimed(id, att, h)
 end
-local ended, next = '', {}
+-- A worker that is marked as draining claims nothing. The wake-up that brought it here is another's.
+local function kept_off()
+  local till = tonumber(call('ZSCORE', p .. 'draining', name_of(worker_of(worker))) or 0)
+  if till <= t then return 0 end
+  local waiting = math.min(call('ZCARD', p .. 'ready'), @MAX_WAKES@)
+  if call('LLEN', p .. 'wake') < waiting then wake(1) end
+  return till - t
+end
+local ended, next, wait = '', nil, 0
 even_when_full()
 if ARGV[6] then
   ended = finish(ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13])
 end
-if ARGV[4] == 'again' then next = unanswered() or claim() end
-if ARGV[4] == 'yes' then next = claim() end
-return {ended, next}
+if ARGV[4] == 'again' then next = unanswered() end
+if ARGV[4] ~= 'no' and not next then
+  wait = kept_off()
+  if wait == 0 then next = claim() end
+end
+return {ended, next or {}, wait}

@@ -9,6 +9,10 @@ end
 -- A full Redis (maxmemory) refuses a script that begins with a write that may need room, and lets
 -- all of one through that begins with another: so leases, ends and retention do not wait for room.
 local function even_when_full() call('ZREM', p .. 'workers', '') end
+-- A lease owner is <worker>.<slot>, a worker <name>_<instance> or an instance alone; a name may
+-- hold dots.
+local function worker_of(owner) return string.match(owner, '^(.*)%.') or owner end
+local function name_of(worker) return string.match(worker, '^(.*)_') or worker end
 local function index(owner, state) return p .. 'o:' .. owner .. ':' .. state end
 -- With its length: an owner may hold a colon, and so may a key.
 local function idempotency(owner, key) return p .. 'k:' .. #owner .. ':' .. owner .. ':' .. key end
