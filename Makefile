@@ -12,12 +12,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-CODE := core api worker example docs tests benchmarks
+CODE := core api worker operator example docs tests benchmarks
 
-.PHONY: help demo serve test setup lint types layers docs-check unit integration chaos bench fix docs lock clean
+.PHONY: help demo serve test setup lint types layers docs-check unit integration e2e chaos bench soak fix docs lock clean
 
 help:  ## show what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
 
 demo: setup  ## set up, start everything, run the example through the API, stop
 	@PATH="$(CURDIR)/$(BIN):$$PATH" example/demo
@@ -53,6 +53,8 @@ layers: setup
 
 docs-check: setup
 	$(BIN)/python docs/generate_reference.py --check
+	$(BIN)/python -m script_runner.operator.crd --check
+	$(BIN)/python docs/generate_chart.py --check
 
 unit: setup  ## the unit tests
 	$(BIN)/python -m pytest tests/unit -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
@@ -60,22 +62,36 @@ unit: setup  ## the unit tests
 integration: setup  ## the tests on real processes and a real Redis
 	$(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)
 
+e2e: setup  ## the tests on a Kubernetes of its own: needs Go and, for a node, root (half an hour the first time)
+	$(BIN)/python -m tests.cluster prepare
+	$(BIN)/python -m tests.cluster build
+	$(BIN)/python -m tests.cluster images
+	REQUIRE_CLUSTER=1 $(BIN)/python -m pytest tests/helm tests/control_plane tests/e2e $(PYTEST_ARGS)
+
 chaos: setup  ## a few minutes of random faults; SEED=n repeats a run, MINUTES=n is its length
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
-bench: setup  ## the speed table; ROWS="submit claim" for some of it
+bench: setup  ## the speed table; ROWS="submit claim" for some of it, ROWS="runners wake" for Kubernetes
 	$(BIN)/python -m benchmarks $(ROWS)
+
+soak: setup  ## half an hour of workers that come and go on a Kubernetes node; MINUTES=2 is the short version
+	$(BIN)/python -m benchmarks soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 fix: setup  ## format, and mend what the linter can
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-docs: setup  ## write the generated pages of docs/reference again
+docs: setup  ## write the generated pages of docs/reference, helm/ and manifests/ again
+	$(BIN)/python -m script_runner.operator.crd
 	$(BIN)/python docs/generate_reference.py
+	$(BIN)/python docs/generate_chart.py
 
-lock:  ## work out constraints.txt again (needs uv); UPGRADE=1 for the newest versions
-	uv pip compile pyproject.toml --group build --group dev --extra s3 --universal --generate-hashes \
-	  --no-header --no-annotate --quiet $(if $(UPGRADE),--upgrade) -o constraints.txt
+LOCK := --universal --generate-hashes --no-header --no-annotate --quiet
+lock:  ## work out constraints*.txt again (needs uv); UPGRADE=1 for the newest versions
+	uv pip compile $(LOCK) pyproject.toml --group build --group dev --extra s3 --extra operator $(if $(UPGRADE),--upgrade) -o constraints.txt
+	@# For the image, of the same versions: what it holds, and what builds its wheel.
+	uv pip compile $(LOCK) pyproject.toml --extra s3 --extra operator --constraint constraints.txt -o constraints-image.txt
+	uv pip compile $(LOCK) --group pyproject.toml:build --constraint constraints.txt -o constraints-build.txt
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 
+from operator_reference import operator_page
+from resource_reference import resource_page
 from script_runner.api.auth import NoAuth
 from script_runner.api.openapi import build_openapi
 from script_runner.cli import main as command_line
@@ -63,6 +65,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "config.md": config_reference,
     "cli.md": cli_page,
     "openapi.json": openapi_page,
+    "scriptrunner.md": resource_page,
+    "operator-settings.md": operator_page,
 }
 
 

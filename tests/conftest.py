@@ -13,7 +13,14 @@ hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
-FOLDERS = ("unit", "integration")
+#: The folders with tests, each with the marker it gives and the seconds a test may take.
+FOLDERS: dict[str, tuple[str, int | None]] = {
+    "unit": ("unit", None),
+    "integration": ("integration", None),
+    "helm": ("helm", None),
+    "control_plane": ("control_plane", 180),
+    "e2e": ("node", 600),  # the first one starts the node
+}
 TESTS = Path(__file__).parent
 
 #: Variables beside the settings that would lead a test to somebody's real service or files.
@@ -31,5 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder not in FOLDERS:
-            raise pytest.UsageError(f"{item.path}: a test lies in one of {FOLDERS}")
-        item.add_marker(folder)
+            raise pytest.UsageError(f"{item.path}: a test lies in one of {list(FOLDERS)}")
+        marker, seconds = FOLDERS[folder]
+        item.add_marker(marker)
+        if seconds and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(seconds))

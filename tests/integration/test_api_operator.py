@@ -17,6 +17,7 @@ import pytest
 
 from script_runner.cli.private_redis import PrivateRedis
 from script_runner.core.apikeys import create_key
+from script_runner.core.redis_queue import Ending
 from tests.integration.api_server import ApiServer, running_api, until
 from tests.integration.test_api_process import api_process, refused
 
@@ -116,11 +117,24 @@ def test_idle_workers_are_marked_and_told(api: ApiServer) -> None:
     assert found["workers"] == ["pod-a", "pod-b", "pod-c"]
 
 
+def test_busy_workers_are_marked_when_that_is_asked_for(api: ApiServer) -> None:
+    queue = api.hand.queue
+    queue.beat("pod-a_0123456789ab", [])
+    api.submit()
+    claim = api.hand.claim("pod-a_0123456789ab.1")
+    body = {"count": 1, "busy": True}
+    answer = api.client.post("/operator/drain", headers=HEADERS, json=body)
+    assert (answer.status_code, answer.json()) == (200, {"draining": []})
+    queue.finish_and_claim("pod-a_0123456789ab.1", Ending(claim, "succeeded"), claim=False)
+    assert demand(api).json()["draining"] == ["pod-a"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
         *('{"count": -1}', '{"count": 1001}', '{"count": true}', '{"count": "2"}'),
         *('{"count": 1.0}', "{}", "[1]", '{"count": 1, "other": 2}'),
+        '{"count": 1, "busy": 1}',
     ],
 )
 def test_a_body_without_a_count_is_refused(api: ApiServer, body: str) -> None:

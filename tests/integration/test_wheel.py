@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-ROOTS = ("core", "api", "worker")
+ROOTS = ("core", "api", "worker", "operator")
 
 
 @pytest.fixture(scope="module")

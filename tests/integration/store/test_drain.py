@@ -83,9 +83,9 @@ async def test_the_same_call_again_after_a_lost_answer_marks_nobody_else(
 ) -> None:
     beat(queue, A, B, C)
     arguments = (1, DRAIN_MARK_MS, LEASE_MS)
-    first = await store._writes.call("drain", *arguments, "token")
-    assert await store._writes.call("drain", *arguments, "token") == first
-    assert len(await store._writes.call("drain", *arguments, "other")) == 2
+    first = await store._writes.call("drain", *arguments, "token", "no")
+    assert await store._writes.call("drain", *arguments, "token", "no") == first
+    assert len(await store._writes.call("drain", *arguments, "other", "no")) == 2
 
 
 async def test_a_marked_worker_claims_nothing_and_another_does(
@@ -96,6 +96,52 @@ async def test_a_marked_worker_claims_nothing_and_another_does(
     task = await accept(store)
     assert refused(queue, A)
     assert take(queue, f"{B}.1").id == task
+
+
+async def test_a_busy_worker_that_is_marked_ends_its_task_and_claims_no_other(
+    store: RedisTaskStore, queue: RedisQueue
+) -> None:
+    """While tasks wait none is ever idle: so one that is too many must take no more."""
+    for _ in range(2):
+        await accept(store)
+    beat(queue, A)
+    claim = take(queue, f"{A}.1")
+    assert await store.workers.drain(1) == ()
+    assert await store.workers.drain(1, even_busy=True) == (), "not while it holds a task"
+    assert (await store.workers.demand()).draining == ()
+
+    assert queue.finish_and_claim(f"{A}.1", Ending(claim, "succeeded"), claim=True) is None
+    assert await store.workers.demand() == Demand(1, 0, ("pod-a",), ("pod-a",))
+
+
+async def test_idle_workers_are_marked_before_busy_ones(
+    store: RedisTaskStore, queue: RedisQueue, raw: "redis.Redis"
+) -> None:
+    for _ in range(2):
+        await accept(store)
+    beat(queue, A, C)
+    beat(queue, B)
+    take(queue, f"{A}.1"), take(queue, f"{C}.1")
+    assert await store.workers.drain(1, even_busy=True) == ("pod-b",)
+    assert raw.zrange(f"{P}draining", 0, -1) == ["pod-b"]
+
+
+async def test_the_mark_of_a_busy_worker_is_renewed_before_another_is_marked(
+    store: RedisTaskStore, queue: RedisQueue, raw: "redis.Redis"
+) -> None:
+    for _ in range(2):
+        await accept(store)
+    beat(queue, A, B)
+    take(queue, f"{A}.1"), take(queue, f"{B}.1")
+    await store.workers.drain(1, even_busy=True)
+    (name,) = map(str, raw.zrange(f"{P}draining", 0, -1))
+    soon = int(time.time() * 1000) + 1000
+    raw.zadd(f"{P}draining", {name: soon})
+    await store.workers.drain(1, even_busy=True)
+    assert raw.zcard(f"{P}draining") == 1
+    assert float(str(raw.zscore(f"{P}draining", name))) > soon + 10_000
+    await store.workers.drain(2, even_busy=True)
+    assert raw.zcard(f"{P}draining") == 2
 
 
 async def test_a_worker_that_is_restarted_under_its_name_stays_marked(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from starlette.responses import Response
 
@@ -78,11 +79,16 @@ def _wait(query: dict[str, list[str]]) -> int:
 
 
 async def drain(call: Call) -> Response:
-    """Mark idle workers, so that they take no task; answer with all that are marked."""
+    """Mark workers, so that they take no task; answer with all marked ones that hold none."""
     document = parse_json(await read_body(call.request, MAX_BODY_BYTES))
-    count = document.get("count") if isinstance(document, dict) else None
-    if type(count) is not int or not 0 <= count <= MAX_COUNT or len(document) > 1:
+    fields = document if isinstance(document, dict) else {}
+    count: Any = fields.get("count")
+    busy: Any = fields.get("busy", False)
+    is_count = type(count) is int and 0 <= count <= MAX_COUNT
+    if not is_count or type(busy) is not bool or fields.keys() - {"count", "busy"}:
         raise ApiError(
-            "request_invalid", f'The body must be {{"count": N}}, N from 0 to {MAX_COUNT}.'
+            "request_invalid",
+            f'The body must be {{"count": N}}, N from 0 to {MAX_COUNT}, perhaps with "busy": true.',
         )
-    return json_response({"draining": await call.service.store.workers.drain(count)})
+    draining = await call.service.store.workers.drain(count, even_busy=busy)
+    return json_response({"draining": draining})

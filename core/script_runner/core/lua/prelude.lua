@@ -13,6 +13,22 @@ local function even_when_full() call('ZREM', p .. 'workers', '') end
 -- hold dots.
 local function worker_of(owner) return string.match(owner, '^(.*)%.') or owner end
 local function name_of(worker) return string.match(worker, '^(.*)_') or worker end
+-- The names of workers that hold a task.
+local function busy()
+  local found = {}
+  for _, id in ipairs(call('ZRANGE', p .. 'lease', 0, -1)) do
+    local owner = call('HGET', p .. 't:' .. id, 'ow')
+    if owner then found[name_of(worker_of(owner))] = true end
+  end
+  return found
+end
+local function without(names, others)
+  local found = {}
+  for _, name in ipairs(names) do
+    if not others[name] then found[#found + 1] = name end
+  end
+  return found
+end
 local function index(owner, state) return p .. 'o:' .. owner .. ':' .. state end
 -- With its length: an owner may hold a colon, and so may a key.
 local function idempotency(owner, key) return p .. 'k:' .. #owner .. ':' .. owner .. ':' .. key end
