@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+from script_runner.operator.names import labels
 from tests.control_plane.operator_case import SPEC, OperatorProcess, Runner, seconds_until
 
 
@@ -148,6 +149,33 @@ def test_a_secret_with_the_same_name_as_ours_is_not_touched(
     found = runner.wait_condition("Ready", "False", "NameTaken")
     assert found["message"].startswith("Service plates exists and is not of this ScriptRunner")
     assert runner.get("service", "plates")["spec"]["selector"] == {"a": "b"}
+
+
+def test_what_another_resource_claims_under_our_name_is_told(
+    operator: OperatorProcess, runner: Runner
+) -> None:
+    runner.make("ConfigMap", "other")
+    owner = {"apiVersion": "v1", "kind": "ScriptRunner", "name": "other", "controller": True}
+    metadata = {
+        "namespace": runner.namespace,
+        "name": "plates",
+        "labels": labels("plates", "api"),
+        "ownerReferences": [{**owner, "uid": runner.get("configmap", "other")["metadata"]["uid"]}],
+    }
+    spec = {"type": "ExternalName", "externalName": "elsewhere.example.org"}
+    runner.kubectl.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    )
+    runner.apply()
+    found = runner.wait_condition("Ready", "False", "DeletionPending")
+    assert found["message"] == "Service plates belongs to a deleted ScriptRunner"
+    runner("delete", "service", "plates")
+    runner.wait_for("our own", lambda: _type_of_service(runner) == "ClusterIP")
+
+
+def _type_of_service(runner: Runner) -> str:
+    found = runner.get("service", "plates")
+    return str(found["spec"]["type"]) if found else ""
 
 
 def test_a_steady_state_costs_nothing_but_the_resync(

@@ -278,7 +278,7 @@ def test_a_redis_that_is_away_at_start_is_logged_once(
 ) -> None:
     private_redis.stop()
     with api_process(tmp_path, private_redis.url) as api:
-        waits_for(api, "level=WARNING part=api .* event=redis_away\n")
+        waits_for(api, 'level=WARNING part=api .* event=redis_away detail=".+"\n')
         private_redis.start()
         waits_for(api, "event=redis_back")
         assert api.stop() == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -13,6 +14,7 @@ from script_runner.operator.cache import RunnerKey
 from script_runner.operator.demand import DemandError, DemandWatch, Source
 from script_runner.operator.metrics import Metrics
 from script_runner.operator.scaling import Demand
+from script_runner.operator.status import SILENT
 
 KEY = ("lab", "plates")
 LIMIT_SECONDS = 10.0
@@ -145,6 +147,23 @@ def test_the_token_is_not_carried_to_where_an_api_points() -> None:
         assert "/elsewhere" not in seen
 
     run(handler, story)
+
+
+def test_where_nobody_listens_is_said_in_plain_words() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+
+        async def story(watched: Watched) -> None:
+            watched.watch.follow(KEY, Source(f"http://127.0.0.1:{port}", "secret"))
+            with pytest.raises(DemandError) as caught:
+                await watched.watch.ask(KEY)
+            assert caught.value.fault.reason == SILENT
+            assert caught.value.fault.message == (
+                f"the API does not answer: 127.0.0.1 port {port}: Connection refused"
+            )
+
+        run(answering(GOOD), story)
 
 
 def test_an_api_that_is_away_for_a_moment_leaves_the_demand_as_it_was(

@@ -191,7 +191,12 @@ def test_every_dependency_is_pinned_by_hash() -> None:
 
 
 #: Imported, but part of what another dependency promises.
-IMPORTED_THROUGH = {"starlette": "fastapi", "pydantic-core": "pydantic", "boto3": "moto"}
+IMPORTED_THROUGH = {
+    "boto3": "moto",
+    "pydantic-core": "pydantic",
+    "starlette": "fastapi",
+    "yarl": "aiohttp",
+}
 #: The same, of a package that has another name than what is imported.
 DISTRIBUTIONS = {"jose": "python-jose", "yaml": "pyyaml"}
 #: Never imported by us: redis and uvicorn use them; a file of the wheel is run.

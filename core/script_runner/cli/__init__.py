@@ -6,7 +6,6 @@ called, so that none waits for what another one needs.
 
 import errno
 import importlib
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,9 +79,11 @@ class Commands(click.Group):
 
 
 def _print_version(ctx: click.Context) -> None:
+    from importlib import metadata  # no other command should wait for it
+
     try:
-        number = importlib.metadata.version(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
+        number = metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
         number = "local"  # a source tree
     click.echo(f"{DISTRIBUTION} {number}")
     ctx.exit()

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from script_runner.cli.config_option import config_option
 from script_runner.cli.failures import Failure, ProblemsFailure, with_option
-from script_runner.cli.options import config_option
 from script_runner.cli.submission import InputPlace, Submission, build
 from script_runner.cli.text import escape, table
 from script_runner.core.command import (

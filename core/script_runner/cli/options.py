@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that commands share which call the API."""
 
 import functools
 import os
@@ -62,17 +62,3 @@ def _read_key(key_file: Path | None) -> str:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise Failure("the API key holds characters that no key has")
     return key
-
-
-def config_option(command: Command) -> Command:
-    """Add ``--config``."""
-    return click.option(
-        "--config",
-        "config_path",
-        envvar="CONFIG",
-        default="config.json",
-        show_default=True,
-        show_envvar=True,
-        type=click.Path(path_type=Path),
-        help="The script's configuration file.",
-    )(command)

@@ -12,8 +12,8 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from script_runner.cli.config_option import config_option
 from script_runner.cli.failures import Failure
-from script_runner.cli.options import config_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

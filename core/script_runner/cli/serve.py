@@ -19,9 +19,9 @@ import httpx2
 import redis
 
 from script_runner.cli.address import claim_port, default_auth, local_url
+from script_runner.cli.config_option import config_option
 from script_runner.cli.failures import CANCELED_CODE, Failure, ProblemsFailure
 from script_runner.cli.inspect import read_config
-from script_runner.cli.options import config_option
 from script_runner.cli.parts import ARGV, part_environment
 from script_runner.cli.private_redis import PrivateRedis
 from script_runner.cli.supervisor import PartSpec, StopAtOnceError, Supervisor

@@ -341,10 +341,10 @@ class RedisTaskStore:
                 if is_away:
                     log.info("event=redis_back")
                 is_away = False
-            except UnavailableError:
+            except UnavailableError as error:
                 # It is tried again at once; the guard sees how long nobody could.
                 if not is_away:
-                    log.warning("event=redis_away")
+                    log.warning('event=redis_away detail="%s"', error.__cause__ or error)
                 is_away = True
             except RedisError:
                 # Nobody must be left without recovery because of one damaged record.

@@ -26,6 +26,8 @@ PORT_NAME = "http"
 #: An upload passes through memory into the artifact store; /tmp holds next to nothing.
 TMP_SIZE = "1Gi"
 KEYS_FOLDER = "/etc/script-runner/apikeys"
+#: In the environment of an API that accepts no more tasks.
+CLOSED: Manifest = literal("ACCEPT_TASKS", "false")
 #: Proxies hear a little late that a pod is going away, and send it requests until then.
 LEAVE_SECONDS = 5
 #: The above, and what the API grants to requests under way (10 s), and some more.
@@ -83,7 +85,7 @@ def _environment(runner: ScriptRunner, facts: Facts) -> list[Manifest]:
         *([literal("ROOT_PATH", api.root_path)] if api.root_path else []),
         *_auth_environment(runner),
         from_secret("OPERATOR_TOKEN", secret, names.OPERATOR_TOKEN_KEY),
-        *([] if facts.is_accepting else [literal("ACCEPT_TASKS", "false")]),
+        *([] if facts.is_accepting else [CLOSED]),
         *chosen_settings(runner, set(runner.spec.settings) - WORKER_SETTINGS),
     ]
 

@@ -149,10 +149,10 @@ class Applier:
             # Not the autoscaler's yet: without a number here it would fall back to one.
             replicas = first_workers if live is None else live["spec"].get("replicas", 1)
             manifest = with_replicas(manifest, replicas)
+        self._cache.put(kind, await self._cluster.apply(manifest, OPERATOR))
         logger.info(
             "event=applied kind=%s namespace=%s name=%s because=%s", kind, namespace, name, place
         )
-        self._cache.put(kind, await self._cluster.apply(manifest, OPERATOR))
         return 1
 
     async def _look(self, kind: str, namespace: str, name: str) -> Object | None:

@@ -34,7 +34,10 @@ from script_runner.operator.metrics import Metrics
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
-METADATA = "application/json;as=PartialObjectMetadata{};v=v1;g=meta.k8s.io,application/json"
+# Without an alternative: the API would choose it for a list that was asked for as one object, and
+# send what all Secrets hold.
+METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 #: One request; a LIST may be long.
 REQUEST_SECONDS = 30.0
 LIST_SECONDS = 60.0
@@ -155,7 +158,7 @@ class Cluster:
                 path(kind, namespace),
                 verb="list",
                 query=query,
-                accept=METADATA if metadata_only else JSON,
+                accept=METADATA_LIST if metadata_only else JSON,
                 seconds=LIST_SECONDS,
             )
             items += page.get("items") or []

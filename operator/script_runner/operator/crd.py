@@ -47,6 +47,21 @@ _COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp", "How long it has been there."),
     ("URL", "string", ".status.url", "Where the API is."),
 )
+#: Shown with ``-o wide`` only.
+_WIDE_COLUMNS = (
+    (
+        "Reason",
+        "string",
+        '.status.conditions[?(@.type=="Ready")].reason',
+        "With -o wide: why it is ready or not, in a word.",
+    ),
+    (
+        "Message",
+        "string",
+        '.status.conditions[?(@.type=="Ready")].message',
+        "With -o wide: the same, and what to do.",
+    ),
+)
 
 
 class _ModelSchema(GenerateJsonSchema):
@@ -86,8 +101,8 @@ def _version() -> dict[str, Any]:
         "served": True,
         "storage": True,
         "additionalPrinterColumns": [
-            {"name": name, "type": kind, "jsonPath": path, "description": description}
-            for name, kind, path, description in _COLUMNS
+            *(_column(*column) for column in _COLUMNS),
+            *({**_column(*column), "priority": 1} for column in _WIDE_COLUMNS),
         ],
         "subresources": {
             "status": {},
@@ -99,6 +114,10 @@ def _version() -> dict[str, Any]:
         },
         "schema": {"openAPIV3Schema": resource_schema()},
     }
+
+
+def _column(name: str, kind: str, path: str, description: str) -> dict[str, Any]:
+    return {"name": name, "type": kind, "jsonPath": path, "description": description}
 
 
 def resource_schema() -> Schema:

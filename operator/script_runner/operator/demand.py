@@ -7,6 +7,7 @@ API answers is not trusted: it runs in the image of whoever made the ScriptRunne
 import asyncio
 import json
 import logging
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -19,7 +20,7 @@ import aiohttp
 from script_runner.operator.cache import RunnerKey
 from script_runner.operator.metrics import Metrics
 from script_runner.operator.scaling import Demand
-from script_runner.operator.status import Fault
+from script_runner.operator.status import SILENT, Fault
 
 WAIT_SECONDS = 30
 #: Beyond the wait, and for a POST.
@@ -35,6 +36,16 @@ MAX_NAMES = 4000
 MAX_COUNT = 2**31 - 1
 
 logger = logging.getLogger("script_runner.operator.demand")
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Return a session for asking APIs, none of which may leave a trace in it.
+
+    A cookie of one would be sent to the others, whose names end alike.
+    """
+    # A connection for each ScriptRunner is held open: no limit.
+    connector = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 class DemandError(Exception):
@@ -194,7 +205,8 @@ class DemandWatch:
                 allow_redirects=False,  # the token is for this API alone
             ) as response:
                 yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            # ValueError: the token, or the last ETag, cannot be sent in a header.
             raise _unreachable(error) from error
 
 
@@ -257,5 +269,15 @@ def _names(value: object) -> frozenset[str]:
 
 
 def _unreachable(error: BaseException) -> DemandError:
-    reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-    return DemandError(Fault("ApiUnreachable", f"the API does not answer: {reason}"))
+    if isinstance(error, TimeoutError):
+        reason = "no answer in time"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        reason = f"{error.host} port {error.port}: {_cause(error.os_error)}"
+    else:
+        reason = str(error)
+    return DemandError(Fault(SILENT, f"the API does not answer: {reason}"))
+
+
+def _cause(error: OSError) -> str:
+    # Of a name that is not known it is a number of another kind.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)

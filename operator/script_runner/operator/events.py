@@ -9,6 +9,11 @@ from script_runner.operator.kinds import KINDS, OPERATOR, SCRIPT_RUNNER, Object
 
 #: Conditions whose change is told, and the status that is a warning.
 TOLD = {"Ready": "False", "Degraded": "True", "ConfigValid": "False", "Paused": ""}
+#: Why something is not ready that will be in a moment: no warning, or no news after another.
+PASSING = frozenset({"Deleting", "RolloutInProgress"})
+STARTING = frozenset({"ApiUnavailable", "RedisUnavailable"})
+#: Two words that the node says in turn for as long as it tries.
+SAME = {"ErrImagePull": "ImagePullBackOff"}
 #: What the events API accepts.
 MAX_NOTE = 1000
 
@@ -26,16 +31,22 @@ def events_between(
         name, status, reason = condition["type"], condition["status"], condition["reason"]
         if name not in TOLD:
             continue
-        is_warning = status == TOLD[name] and reason != "Deleting"
+        is_warning = status == TOLD[name] and reason not in PASSING
         known = old.get(name)
         if known is None:
             # One that begins is not ready, and that is no news; that it cannot begin is.
             has_changed = is_warning and name != "Ready"
         else:
-            has_changed = known["status"] != status or (is_warning and known["reason"] != reason)
+            has_changed = known["status"] != status or (is_warning and _is_other(known, reason))
         if has_changed and reason not in told:
             told.add(reason)
             yield _event(runner, condition, is_warning)
+
+
+def _is_other(known: Mapping[str, Any], reason: str) -> bool:
+    """Whether *reason* is news to whoever knows that of before, while the status stays."""
+    before = known["reason"]
+    return reason not in STARTING and SAME.get(reason, reason) != SAME.get(before, before)
 
 
 def _event(runner: Object, condition: Mapping[str, Any], is_warning: bool) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from script_runner.core.config import Config, parse_config
+from script_runner.core.config import parse_config
 from script_runner.core.errors import ConfigError, Problem
 from script_runner.operator import names
-from script_runner.operator.cache import Cache, ObjectKey, RunnerKey
+from script_runner.operator.cache import Cache, RunnerKey
 from script_runner.operator.cluster import Cluster, NotFoundError
 from script_runner.operator.desired import desired, hashed_references
 from script_runner.operator.facts import Facts
@@ -50,6 +50,13 @@ class Plan:
     manifests: tuple[Mapping[str, Any], ...]
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """What is used of a config that is right."""
+
+    timeout: float | None
+
+
 class Planner:
     """Makes plans; reads the ConfigMaps that hold a config, and nothing else."""
 
@@ -58,9 +65,10 @@ class Planner:
         self._cache = cache
         self._settings = settings
         self._parsed: dict[RunnerKey, tuple[tuple[str, int], ScriptRunner | Fault]] = {}
-        self._checked: dict[RunnerKey, tuple[str, Config | Fault]] = {}
+        #: Of each config only what is used of it: a thousand of them are held at once.
+        self._checked: dict[RunnerKey, tuple[str, _Checked | Fault]] = {}
         self._plans: dict[RunnerKey, Plan] = {}
-        self._configs: dict[ObjectKey, tuple[Object, dict[str, str]]] = {}
+        self._configs: dict[RunnerKey, tuple[Object, dict[str, str]]] = {}
 
     def parse(self, key: RunnerKey, body: Object) -> ScriptRunner:
         """Return the resource; PlanError with every problem when it cannot be read."""
@@ -81,7 +89,7 @@ class Planner:
         absent = self._missing(runner)
         if absent is not None:
             raise absent
-        text = await self._config_text(runner)
+        text = await self._config_text(key, runner)
         secrets_hash = self._versions(
             runner, [_internal_secret(runner), *hashed_references(runner)]
         )
@@ -90,11 +98,11 @@ class Planner:
         known = self._plans.get(key)
         if known is not None and known.made_from == made_from:
             return known
-        config = await self._check(key, text)
+        checked = await self._check(key, text)
         facts = Facts(
             config_text=text,
             config_hash=hashlib.sha256(text.encode()).hexdigest(),
-            config_timeout=config.timeout_seconds,
+            config_timeout=checked.timeout,
             secrets_hash=secrets_hash,
             password_hash=self._versions(runner, [_internal_secret(runner)]),
             redis_image=self._settings.redis_image,
@@ -109,9 +117,10 @@ class Planner:
         self._parsed.pop(key, None)
         self._checked.pop(key, None)
         self._plans.pop(key, None)
+        self._configs.pop(key, None)
         self._cache.refer(key, frozenset())
 
-    async def _check(self, key: RunnerKey, text: str) -> Config:
+    async def _check(self, key: RunnerKey, text: str) -> _Checked:
         known = self._checked.get(key)
         if known is None or known[0] != text:
             # A config of 1 MB takes a second: in the loop it would hold up everybody.
@@ -139,27 +148,29 @@ class Planner:
             digest.update(repr(version).encode())
         return digest.hexdigest()[:16]
 
-    async def _config_text(self, runner: ScriptRunner) -> str:
+    async def _config_text(self, key: RunnerKey, runner: ScriptRunner) -> str:
         source = runner.spec.config_from
         if source is None:
+            self._configs.pop(key, None)
             return json.dumps(runner.spec.config, indent=2, sort_keys=True, ensure_ascii=False)
-        data = await self._config_map(runner.metadata.namespace, source.config_map)
+        data = await self._config_map(key, source.config_map)
         if source.key not in data:
             reference = Reference("ConfigMap", source.config_map, source.key, "spec.configFrom")
             raise _absent([reference])
         return data[source.key]
 
-    async def _config_map(self, namespace: str, name: str) -> dict[str, str]:
+    async def _config_map(self, key: RunnerKey, name: str) -> dict[str, str]:
         """Return the data of a ConfigMap, read again only when its metadata has changed."""
-        key = ("ConfigMap", namespace, name)
-        seen = self._cache.get(*key)
+        where = ("ConfigMap", key[0], name)
+        seen = self._cache.get(*where)
         known = self._configs.get(key)
         if known is not None and known[0] == seen:
             return known[1]
+        # One for each runner at most, and none for those that are gone: it may have 1 MB.
+        self._configs.pop(key, None)
         try:
-            found = await self._cluster.get(*key)
+            found = await self._cluster.get(*where)
         except NotFoundError:
-            self._configs.pop(key, None)
             return {}
         data: dict[str, str] = found.get("data") or {}
         if seen is not None:
@@ -178,14 +189,14 @@ def _parse(body: Object) -> ScriptRunner | Fault:
         return Fault("SpecInvalid", _told(error))
 
 
-def _check(text: str) -> Config | Fault:
-    """Return the config, or what ``script-runner check`` says when it is wrong."""
+def _check(text: str) -> _Checked | Fault:
+    """Return what is used of the config, or what ``script-runner check`` says when it is wrong."""
     try:
         size = len(text.encode())
         if size > MAX_CONFIG_BYTES:
             problem = Problem("", f"has {size:,} bytes; a ConfigMap takes {MAX_CONFIG_BYTES:,}")
             raise ConfigError([problem])
-        return parse_config(text, CONFIG_FOLDER)
+        return _Checked(parse_config(text, CONFIG_FOLDER).timeout_seconds)
     except ConfigError as error:
         return Fault("ConfigInvalid", _told(error))
 

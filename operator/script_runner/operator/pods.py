@@ -111,7 +111,13 @@ def pod_template(
     """Return a pod template of *spec* with the rights that every pod of ours has."""
     pull_secrets = [{"name": name} for name in runner.spec.image_pull_secrets]
     containers = [
-        {**container, "securityContext": _container_security()} for container in spec["containers"]
+        {
+            **container,
+            # What it wrote last says why it ended: the status quotes it.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "securityContext": _container_security(),
+        }
+        for container in spec["containers"]
     ]
     return {
         "metadata": {
@@ -122,6 +128,10 @@ def pod_template(
             "automountServiceAccountToken": False,
             # Else every Service of the namespace adds variables.
             "enableServiceLinks": False,
+            # Else our process is number 1 of its container, and the kernel drops a SIGTERM that
+            # comes before it has a handler: a pod that is deleted while it starts would stay, and
+            # work, until the end of its grace.
+            "shareProcessNamespace": True,
             "securityContext": _pod_security(uid),
             **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
             **spec,

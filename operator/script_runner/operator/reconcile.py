@@ -33,6 +33,8 @@ from script_runner.operator.workloads import component_of, rollout_of
 WORKERS = 8
 #: What Kubernetes refused is tried again: a quota may be raised, an object renamed.
 REFUSED_RETRY_SECONDS = 30.0
+#: The garbage collector takes a second or two; when it is done a watch tells.
+BUSY_RETRY_SECONDS = 2.0
 
 logger = logging.getLogger("script_runner.operator.reconcile")
 
@@ -107,17 +109,16 @@ class Reconciler:
         runner = None
         try:
             runner = self._planner.parse(key, body)
-            if is_deleting(body):
-                if await self._drain.is_released(key, body, runner):
-                    return None
-            else:
+            if not is_deleting(body):
                 body = await self._keep_finalizer(key, body, runner)
                 await self._converge(key, runner, outcome)
         except PlanError as error:
             _note(outcome, error)
-            if runner is None and is_deleting(body):
-                await self._drain.release(key, body)
-                return None
+        except BusyError as error:
+            outcome.object_fault = Fault("DeletionPending", str(error))
+            outcome.again_in.append(BUSY_RETRY_SECONDS)
+        if is_deleting(body) and await self._drain.is_released(key, body, runner):
+            return None
         decision = None
         if runner is not None:
             await self._follow(key, runner)
@@ -173,7 +174,7 @@ class Reconciler:
             return
         try:
             token = await self._applier.ensure_secret(key, runner)
-        except PlanError:
+        except (PlanError, BusyError):
             return  # told already
         self.demand.follow(key, Source(f"{address}{runner.spec.api.root_path}", token))
 

@@ -18,6 +18,7 @@ from script_runner.operator.kinds import AUTOSCALER, Object, is_deleting, uid_of
 from script_runner.operator.names import WORKER, worker_name
 from script_runner.operator.resource import ScriptRunner
 from script_runner.operator.scaling import (
+    RETRY_SECONDS,
     Decision,
     Demand,
     History,
@@ -104,7 +105,9 @@ class Scaler:
             )
         except DemandError as error:
             logger.warning('event=drain_failed runner=%s/%s detail="%s"', *key, error)
-            return decide(now, rules, workers, None, memory.history)
+            unknown = decide(now, rules, workers, None, memory.history)
+            # The demand may stay as it is: nothing else would bring us back here.
+            return replace(unknown, again_in=RETRY_SECONDS)
         known = replace(demand, draining=draining)
         return decide(now, rules, workers, known, memory.history)
 

@@ -15,6 +15,9 @@ from script_runner.operator.workloads import Rollout, Trouble
 
 #: Of a message: more than that nobody reads, and the API would not take it.
 MAX_MESSAGE = 4000
+#: Of a fault of the demand: no connection, or no answer. It becomes ApiUnreachable.
+SILENT = "silent"
+LOOK = "; should that last, its log and `kubectl describe pod` say why"
 TYPES = (
     "Ready",
     "Available",
@@ -180,19 +183,28 @@ def _faults(situation: Situation) -> list[Fault]:
             for trouble in situation.troubles
             if trouble.component == component
         ]
-    found.append(situation.demand_fault)
+    found.append(_demand_fault(situation))
     return [fault for fault in found if fault is not None]
 
 
 def _why_not_available(situation: Situation) -> Fault | None:
     if situation.is_deleting:
-        return Fault("Deleting", "no further task is accepted")
+        return Fault("Deleting", "the API accepts no more tasks once its pods are replaced")
     if situation.redis is not None and not situation.redis.available:
-        return Fault("RedisUnavailable", "no pod of the managed Redis is ready")
+        return Fault("RedisUnavailable", f"no pod of the managed Redis is ready{LOOK}")
     # An API that cannot reach its Redis is not ready either, and can say why.
-    if situation.demand_fault is None and not situation.api.available:
-        return Fault("ApiUnavailable", "no pod of the API is ready")
-    return situation.demand_fault
+    fault = _demand_fault(situation)
+    if fault is None and not situation.api.available:
+        return Fault("ApiUnavailable", f"no pod of the API is ready{LOOK}")
+    return fault
+
+
+def _demand_fault(situation: Situation) -> Fault | None:
+    """Return why the demand is not known, unless all there is to say is that no API is ready."""
+    fault = situation.demand_fault
+    if fault is None or fault.reason != SILENT:
+        return fault
+    return Fault("ApiUnreachable", fault.message) if situation.api.available else None
 
 
 def _ready(situation: Situation, faults: Sequence[Fault], unavailable: Fault | None) -> _Finding:
@@ -218,8 +230,9 @@ def _progressing(situation: Situation) -> _Finding:
             if demand
             else "how many tasks are left is not known: the API does not answer"
         )
+        stuck = "; spec.suspend: no worker runs them" if situation.is_suspended else ""
         hint = "; spec.deletionPolicy: Delete would give them up"
-        return _Finding(True, "DrainingTasks", f"{left}{hint}")
+        return _Finding(True, "DrainingTasks", f"{left}{stuck}{hint}")
     unfinished = [
         f"{component} {rollout.available}/{rollout.wanted}"
         for component, rollout in (
@@ -232,5 +245,6 @@ def _progressing(situation: Situation) -> _Finding:
     if unfinished:
         return _Finding(True, "RolloutInProgress", f"pods: {', '.join(unfinished)}")
     if situation.is_ingress_pending:
-        return _Finding(True, "IngressPending", "no ingress controller has given an address yet")
+        message = "no ingress controller has given an address yet; is there one for its class?"
+        return _Finding(True, "IngressPending", message)
     return _Finding(False, "Stable", "")

@@ -27,6 +27,7 @@ STUCK = frozenset(
 LOOP_RESTARTS = 2
 LOOP_SECONDS = 300.0
 MAX_MESSAGE = 1000
+MAX_LAST_WORDS = 500
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ def _container_trouble(
 
 def _how_it_ended(last: Mapping[str, Any]) -> str:
     code, reason = last.get("exitCode"), last.get("reason", "")
-    said = " ".join(str(last.get("message", "")).split())
+    # Of the end of a log, the end.
+    said = " ".join(str(last.get("message", "")).split())[-MAX_LAST_WORDS:]
     how = "was killed for the memory it used" if reason == "OOMKilled" else f"exit code {code}"
     return f"the container keeps ending ({how}){': ' if said else ''}{said}"
 

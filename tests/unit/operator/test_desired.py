@@ -178,12 +178,16 @@ def test_every_pod_is_restricted(runner: ScriptRunner) -> None:
         spec = template["spec"]
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
+        # The first process of a container would not hear a SIGTERM while it starts.
+        assert spec["shareProcessNamespace"] is True
         assert "serviceAccountName" not in spec
         security = spec["securityContext"]
         assert security["runAsNonRoot"] is True
         assert security["runAsUser"] == security["fsGroup"] > 0
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         (container,) = spec["containers"]
+        # The status quotes what a container said last.
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

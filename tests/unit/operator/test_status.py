@@ -8,7 +8,7 @@ import pytest
 from script_runner.operator.events import events_between
 from script_runner.operator.resource_status import Status
 from script_runner.operator.scaling import Demand
-from script_runner.operator.status import TYPES, Fault, Situation, is_pressing, status_of
+from script_runner.operator.status import SILENT, TYPES, Fault, Situation, is_pressing, status_of
 from script_runner.operator.workloads import Rollout, Trouble
 
 THEN = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -64,6 +64,7 @@ def test_all_is_well() -> None:
 
 BAD_CONFIG = Fault("ConfigInvalid", "command[1]: $WHO is not declared")
 NO_SECRET = Fault("SecretMissing", "spec.redis.existingSecret: there is no Secret redis")
+NO_ANSWER = Fault(SILENT, "the API does not answer: Connection refused")
 NO_BROKER = Fault("BrokerUnreachable", "the API cannot reach its Redis")
 
 
@@ -76,6 +77,9 @@ NO_BROKER = Fault("BrokerUnreachable", "the API cannot reach its Redis")
         ({"redis": MADE, "troubles": [trouble("redis", "Unschedulable")]}, "Unschedulable"),
         ({"api": MADE}, "ApiUnavailable"),
         ({"api": MADE, "troubles": [trouble("api")]}, "ImagePullBackOff"),
+        # No pod of it is ready: there is nothing that could be reached.
+        ({"api": MADE, "demand": None, "demand_fault": NO_ANSWER}, "ApiUnavailable"),
+        ({"demand": None, "demand_fault": NO_ANSWER}, "ApiUnreachable"),
         # The old pods still answer, the new ones cannot start.
         ({"api": Rollout(True, 1, 2, 1, 1), "troubles": [trouble("api")]}, "ImagePullBackOff"),
         ({"api": Rollout(True, 1, 2, 1, 1)}, "RolloutInProgress"),
@@ -190,6 +194,30 @@ def test_events_tell_changes_and_nothing_else() -> None:
     assert reasons(fine, leaving) == [("Normal", "Deleting")]
     paused = status_of(well(is_suspended=True), fine, LATER)
     assert reasons(fine, paused) == [("Normal", "Suspended")]
+
+
+def test_a_start_is_no_row_of_warnings() -> None:
+    missing = status_of(well(object_fault=NO_SECRET, redis=MADE, api=MADE), {}, THEN)
+    assert reasons({}, missing) == [("Warning", "SecretMissing")]
+    redis = status_of(well(redis=MADE, api=MADE), missing, LATER)
+    assert reasons(missing, redis) == [("Normal", "AsExpected")]
+    api = status_of(well(api=MADE), redis, LATER)
+    assert reasons(redis, api) == []
+    assert reasons(api, status_of(well(), api, LATER)) == [("Normal", "Ready")]
+    # What was ready and is no more is one.
+    assert reasons(status_of(well(), api, LATER), api) == [("Warning", "ApiUnavailable")]
+
+
+def test_a_rollout_is_no_warning() -> None:
+    fine = status_of(well(), {}, THEN)
+    rolling = status_of(well(api=Rollout(True, 1, 2, 1, 1)), fine, LATER)
+    assert reasons(fine, rolling) == [("Normal", "RolloutInProgress")]
+
+
+def test_an_image_that_is_tried_again_and_again_is_told_once() -> None:
+    refused = status_of(well(api=MADE, troubles=[trouble("api", "ErrImagePull")]), {}, THEN)
+    waiting = status_of(well(api=MADE, troubles=[trouble("api")]), refused, LATER)
+    assert reasons(refused, waiting) == reasons(waiting, refused) == []
 
 
 def test_an_event_is_about_the_runner_and_short_enough_for_the_api() -> None:

@@ -109,6 +109,15 @@ def test_a_loop_of_crashes_is_told_with_its_last_words() -> None:
     assert found.message == "the container keeps ending (exit code 2): error: no CONFIG"
 
 
+def test_of_a_long_log_the_end_is_told() -> None:
+    status = waiting("CrashLoopBackOff")
+    last = {"terminated": {"exitCode": 2, "message": "started\n" * 500 + "error: no CONFIG\n"}}
+    status["containerStatuses"][0]["lastState"] = last
+    (found,) = troubles([pod("Running", **status)], NOW)
+    assert found.message.endswith("started error: no CONFIG")
+    assert len(found.message) < 600
+
+
 def test_a_loop_of_crashes_is_one_also_while_the_container_runs() -> None:
     just_now = ended(137, "2027-01-15T07:59:00Z", 3, reason="OOMKilled")
     (found,) = troubles([pod("Running", **just_now)], NOW)
