@@ -122,7 +122,8 @@ def test_the_end_of_the_worker_is_the_end_of_its_scripts(guarded: Guarded) -> No
 def test_scripts_that_fork_without_end_die_with_the_worker(guarded: Guarded) -> None:
     guarded.client.ask(f"start {guarded.mark}-bomb forks_without_end")
     guarded.client.first_number(f"{guarded.mark}-bomb")
-    until(lambda: len(marked(f"{guarded.mark}-bomb")) > 3)
+    # The script and one of its successors: of those that live for 3 ms a slow look sees few.
+    until(lambda: len(marked(f"{guarded.mark}-bomb")) > 1)
     os.kill(guarded.worker, signal.SIGKILL)
     guarded.expect_nobody(137)
 
