@@ -23,6 +23,8 @@ from benchmarks.systems.base import Setup
 from script_runner.core.errors import UnavailableError
 
 ROWS = ("compare", "producer", "submit", "claim", "queue", "supervise", "memory")
+#: Of these only those that are named: they need the programs of a cluster, and longer.
+CLUSTER_ROWS = ("runners", "wake", "soak")
 EXIT_INTERRUPTED = 130
 NOT_MEASURED = "the row could not be measured"
 CACHE = Path(__file__).parents[1] / ".benchmarks"
@@ -32,7 +34,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description="Measure and print a table."
     )
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all if none")
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        metavar="ROW",
+        help=f"of {', '.join(ROWS)}; all of these if none; or of {', '.join(CLUSTER_ROWS)}",
+    )
     parser.add_argument("--quick", action="store_true", help="few repetitions: does every row run?")
     parser.add_argument("--million", action="store_true", help="row queue with 1,000,000 tasks")
     parser.add_argument("--slots", type=int, default=4, help="scripts our worker runs at once")
@@ -41,10 +48,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--profile", action="store_true", help="say where our Python time goes, with py-spy"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--minutes", type=float, help="how long row soak lasts (30)")
+    parser.add_argument("--seed", type=int, help="of row soak: the same load and faults again")
     chosen = parser.parse_args(arguments)
     for row in chosen.rows:
-        if row not in ROWS:
-            parser.error(f"no row {row}; there are {', '.join(ROWS)}")
+        if row not in (*ROWS, *CLUSTER_ROWS):
+            parser.error(f"no row {row}; there are {', '.join((*ROWS, *CLUSTER_ROWS))}")
     return chosen
 
 
@@ -102,6 +111,8 @@ def _setup(chosen: argparse.Namespace, folder: Path) -> Setup:
         slots=chosen.slots,
         old_python=chosen.old_python,
         profile=profile,
+        minutes=chosen.minutes,
+        seed=chosen.seed,
     )
 
 

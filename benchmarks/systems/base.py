@@ -28,6 +28,8 @@ class Setup:
     slots: int = 4  #: scripts our worker runs at once
     old_python: str | None = None
     profile: Path | None = None  #: where profiles are written, if they are wanted
+    minutes: float | None = None  #: of the row *soak*, when it is not to last as long as usual
+    seed: int | None = None  #: of the same
     say: Callable[[str], None] = print
 
     def pick(self, normal: int, quick: int) -> int:
