@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -78,6 +79,21 @@ def test_a_demand_is_read_and_told_once() -> None:
         assert watched.watch.reading(KEY).demand == expected
         await asyncio.sleep(module.PAUSE_SECONDS * 3)
         assert watched.changes == 1
+
+    run(answering(GOOD), story)
+
+
+def test_what_another_address_says_is_awaited_while_the_old_demand_stands() -> None:
+    # A pod that answered is not yet a Service that does: nobody is told that it is ready.
+    async def story(watched: Watched) -> None:
+        await watched.wait_for(lambda: watched.changes)
+        source = watched.watch._sources[KEY]
+        watched.watch.follow(KEY, replace(source, token="another"))
+        reading = watched.watch.reading(KEY)
+        assert reading.demand is not None
+        assert reading.is_awaited
+        await watched.wait_for(lambda: watched.changes == 2)
+        assert not watched.watch.reading(KEY).is_awaited
 
     run(answering(GOOD), story)
 

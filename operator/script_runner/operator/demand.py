@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -70,7 +70,7 @@ class Reading:
 
     demand: Demand | None = None
     fault: Fault | None = None
-    #: It is asked, and has had no time to answer yet.
+    #: It is asked where it is now, and has had no time to answer there yet.
     is_awaited: bool = False
 
 
@@ -89,6 +89,8 @@ class DemandWatch:
         self._sources: dict[RunnerKey, Source] = {}
         self._tasks: dict[RunnerKey, asyncio.Task[None]] = {}
         self._readings: dict[RunnerKey, Reading] = {}
+        #: Those whose present source has answered, or was given up.
+        self._heard: set[RunnerKey] = set()
 
     def follow(self, key: RunnerKey, source: Source) -> None:
         """Ask this API from now on; what is known stays until it answers."""
@@ -106,13 +108,15 @@ class DemandWatch:
 
     def _end(self, key: RunnerKey) -> None:
         self._sources.pop(key, None)
+        self._heard.discard(key)
         task = self._tasks.pop(key, None)
         if task is not None:
             task.cancel()
 
     def reading(self, key: RunnerKey) -> Reading:
         """Return what is known now."""
-        return self._readings.get(key, Reading(is_awaited=key in self._sources))
+        is_awaited = key in self._sources and key not in self._heard
+        return replace(self._readings.get(key, Reading()), is_awaited=is_awaited)
 
     async def ask(self, key: RunnerKey) -> Demand:
         """Return the demand of this moment."""
@@ -166,8 +170,10 @@ class DemandWatch:
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _take(self, key: RunnerKey, reading: Reading) -> None:
-        if self._readings.get(key) != reading:
-            self._readings[key] = reading
+        is_new = key not in self._heard or self._readings.get(key) != reading
+        self._heard.add(key)
+        self._readings[key] = reading
+        if is_new:
             self._changed(key)
 
     async def _demand(self, source: Source, etag: str) -> tuple[Demand | None, str]:

@@ -82,8 +82,11 @@ class Reconciler:
             return
         needs_more = self._scaler.observe(key, runner)
         reading = self.demand.reading(key)
-        is_first = not body.get("status", {}).get("conditions")
-        if needs_more or is_first or reading.fault is not None or is_deleting(body):
+        is_ready = any(
+            item["type"] == "Ready" and item["status"] == "True"
+            for item in body.get("status", {}).get("conditions") or ()
+        )
+        if needs_more or not is_ready or reading.fault is not None or is_deleting(body):
             self.queue.add(key)
         else:
             self.queue.add_later(key, COUNTS_SECONDS)
@@ -121,8 +124,10 @@ class Reconciler:
             return None
         decision = None
         if runner is not None:
-            await self._follow(key, runner)
             decision = await self._scaler.scale(key, runner)
+            # Right before the report: what is told as ready has answered through its Service, and
+            # not at the address of its pod only.
+            await self._follow(key, runner)
         seconds = await self._reporter.report(
             key,
             body,
