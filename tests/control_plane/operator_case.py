@@ -18,7 +18,8 @@ from tests.cluster.kubectl import Kubectl
 from tests.cluster.processes import ClusterError, wait_for
 from tests.control_plane.demand_api import DemandApi, Ledger
 
-WAIT_SECONDS = 30.0
+#: The controllers come back slowly after a test that took their API server away.
+WAIT_SECONDS = 90.0
 NAME = "plates"
 SPEC: Mapping[str, Any] = {
     "image": "lab/plates:1",

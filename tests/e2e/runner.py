@@ -80,9 +80,13 @@ class RunnerApi(ApiClient):
             connection.request(method, path, body, {**self._headers, **(headers or {})})
             response = connection.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, response.read())
+            answer = Answer(response.status, names, response.read())
         finally:
             connection.close()
+        if answer.status == 404 and not answer.data:
+            # None of ours is empty: a Service without a pod can lead out of the cluster.
+            raise ConnectionError(f"somebody else answered: {answer}")
+        return answer
 
     def start(self, label: str, seconds: float) -> str:
         """Submit a task of `config`; return its id once its script runs."""
