@@ -17,6 +17,7 @@ from script_runner.core.config_checks import model_within, structural_problems
 from script_runner.core.errors import ConfigError, Problem
 from script_runner.core.json_text import place
 from script_runner.core.spelling import suggestion
+from script_runner.operator import names
 from script_runner.operator.resource_access import Api, Ingress
 from script_runner.operator.resource_parts import ConfigMapKey, EnvVar, Workers
 from script_runner.operator.resource_settings import ChosenSettings
@@ -29,10 +30,10 @@ from script_runner.operator.resource_storage import (
 )
 from script_runner.operator.resource_types import BROKEN_RULES, ObjectName, Part, Rule
 
-GROUP = "script-runner.io"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "ScriptRunner"
+GROUP = names.API_GROUP
+API_VERSION = names.API_VERSION
+VERSION = API_VERSION.rpartition("/")[2]
+KIND = names.KIND
 PLURAL = "scriptrunners"
 
 #: The names of what the operator makes are longer, and some end at 63 characters.
@@ -152,8 +153,8 @@ class Spec(Part):
     @field_validator("env")
     @classmethod
     def _names_are_unique(cls, env: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
-        names = [variable.name for variable in env]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        given = [variable.name for variable in env]
+        twice = sorted({name for name in given if given.count(name) > 1})
         if twice:
             raise ValueError(f"has a name twice: {', '.join(twice)}")
         return env
